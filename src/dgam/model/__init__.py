@@ -1,0 +1,1 @@
+"""The networks and the losses of DGAM; torch only, no settings objects."""

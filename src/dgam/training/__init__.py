@@ -1,0 +1,1 @@
+"""Training: the alternating step, its schedule, and checkpoints that lose nothing."""
