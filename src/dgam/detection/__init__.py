@@ -1,0 +1,1 @@
+"""From attention and TCAM to detections; all but ``localize`` is NumPy alone."""
