@@ -12,9 +12,7 @@ from dgam.training.engine import Batch, Engine, attention_losses, cvae_losses, l
 
 def engine(*overrides: str, seed: int = 0) -> Engine:
     config = load_config(overrides=("loss.warmup_epochs=0", *overrides)).for_stream("rgb")
-    shape = ModelShape(
-        dimension=6, classes=3, attention_hidden=8, cvae_hidden=8, latent=4, r=config.model.r
-    )
+    shape = ModelShape(dimension=6, classes=3, attention_hidden=8, cvae_hidden=8, latent=4, r=config.model.r)
     model = DGAM(shape, torch.Generator().manual_seed(seed))
     return Engine(model, config, torch.Generator().manual_seed(seed + 1))
 
@@ -88,8 +86,10 @@ def test_the_total_is_equation_16() -> None:
 
 @pytest.mark.parametrize(
     ("epoch", "length", "step", "share"),
-    [(0, 300, 1, 0.0), (150, 300, 1, 0.5), (300, 300, 1, 1.0), (900, 300, 1, 1.0), (0, 0, 1, 1.0)]
-    + [(9, 300, 10, 0.0), (10, 300, 10, 10 / 300), (19, 300, 10, 10 / 300), (299, 300, 10, 290 / 300)],
+    [
+        *[(0, 300, 1, 0.0), (150, 300, 1, 0.5), (300, 300, 1, 1.0), (900, 300, 1, 1.0), (0, 0, 1, 1.0)],
+        *[(9, 300, 10, 0.0), (10, 300, 10, 10 / 300), (19, 300, 10, 10 / 300), (299, 300, 10, 290 / 300)],
+    ],
 )
 def test_warmup(epoch: int, length: int, step: int, share: float) -> None:
     settings = load_config(overrides=[f"loss.warmup_epochs={length}", f"loss.warmup_step={step}"]).loss
@@ -168,7 +168,8 @@ def test_the_guide_moves_the_classifier_only_where_it_is_not_detached() -> None:
 
 
 def test_golden_losses_of_five_steps() -> None:
-    """Numbers of this very code (first written 2026-11, torch 2.13 CPU): they guard against unnoticed change."""
+    """Numbers of this very code (first written 2026-11, torch 2.13 CPU): they guard against unnoticed
+    change."""
     e, b = engine("loss.gamma1=0.5"), batch()
     totals = [float(e.step(b, epoch)["total"]) for epoch in range(5)]
     assert totals == pytest.approx(GOLDEN, abs=2e-5)

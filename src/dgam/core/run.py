@@ -27,8 +27,9 @@ FORMAT = 1
 class Run:
     """Facts about a training run.
 
-    ``streams`` maps a stream to its feature dimension ("rgb+flow" is a joint one), ``selection`` says in words
-    how the weights were chosen, ``videos`` is how many were trained on, ``labels`` where the labels are from.
+    ``streams`` maps a stream to its feature dimension ("rgb+flow" is a joint one), ``selection`` says in
+    words how the weights were chosen, ``videos`` is how many were trained on, ``labels`` where the labels are
+    from.
     """
 
     path: Path

@@ -1,12 +1,12 @@
 """The only place that turns seconds into frames into snippets and back.
 
 A snippet ``i`` looks at frames ``[i·stride, i·stride + length)`` of a video read at ``fps`` frames a second.
-Its *cell* is the stretch of time it speaks for: ``stride`` frames wide, centred on the frames it saw. Cells tile
-the time line without gap or overlap; for the usual non-overlapping snippets (stride = length) the cell of
-snippet ``i`` is exactly ``[i·length/fps, (i+1)·length/fps)``.
+Its *cell* is the stretch of time it speaks for: ``stride`` frames wide, centred on the frames it saw. Cells
+tile the time line without gap or overlap; for the usual non-overlapping snippets (stride = length) the cell
+of snippet ``i`` is exactly ``[i·length/fps, (i+1)·length/fps)``.
 
-Positions on the snippet axis are in *edge coordinates*: the cell of snippet ``i`` is ``[i, i + 1]``, its centre
-``i + 0.5``.
+Positions on the snippet axis are in *edge coordinates*: the cell of snippet ``i`` is ``[i, i + 1]``, its
+centre ``i + 0.5``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class SnippetGrid:
         object.__setattr__(self, "fps", Fraction(self.fps))
         if self.fps <= 0 or self.length < 1 or self.stride < 1:
             raise ValueError(
-                f"fps, snippet length and stride must be positive, got {self.fps}, {self.length}, {self.stride}"
+                "fps, snippet length and stride must be positive, "
+                f"got {self.fps}, {self.length}, {self.stride}"
             )
 
     def count(self, frames: int) -> int:
@@ -44,7 +45,8 @@ class SnippetGrid:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The time line of one video: a grid, ``snippets`` cells, and the duration in seconds where it is known."""
+    """The time line of one video: a grid, ``snippets`` cells, and the duration in seconds where it is
+    known."""
 
     grid: SnippetGrid
     snippets: int
@@ -57,7 +59,8 @@ class Timeline:
 
     @property
     def end(self) -> float:
-        """The last instant of the video in seconds: its duration, or the last cell's end where it is unknown."""
+        """The last instant of the video in seconds: its duration, or the last cell's end where it is
+        unknown."""
         return self.duration if self.duration is not None else float(self.seconds(self.snippets))
 
     def seconds(self, position: ArrayLike) -> NDArray[np.float64]:

@@ -35,7 +35,9 @@ class VideoLabels:
         for video, names in labels.items():
             for name in names:
                 if name not in known:
-                    raise ValueError(f"video {video!r} has the label {name!r}, which is not among the classes")
+                    raise ValueError(
+                        f"video {video!r} has the label {name!r}, which is not among the classes"
+                    )
         object.__setattr__(self, "labels", MappingProxyType(labels))
         object.__setattr__(self, "classes", classes)
         object.__setattr__(self, "subset_of", MappingProxyType(dict(self.subset_of)))

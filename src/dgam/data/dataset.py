@@ -1,4 +1,5 @@
-"""Training examples: sampled snippets of a stream and the labels of their video. Segments have no way in here."""
+"""Training examples: sampled snippets of a stream and the labels of their video. Segments have no way in
+here."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class SnippetDataset:
         return len(self.videos)
 
     def batches(self, epoch: int, batch: int, *, drop_last: bool = False) -> list[NDArray[np.intp]]:
-        """The videos of an epoch in random order, as index arrays of ``batch`` each (the last may be smaller).
+        """The videos of an epoch in random order, as index arrays of ``batch`` each (the last may be
+        smaller).
 
         ``drop_last`` leaves a smaller last one out, unless it is the only one.
         """
@@ -57,7 +59,8 @@ class SnippetDataset:
     def sample(
         self, rows: Sequence[int] | NDArray[np.intp], draw: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Features (B, T, d) and 0/1 labels (B, C), float32, of the given videos; ``draw`` numbers the sampling."""
+        """Features (B, T, d) and 0/1 labels (B, C), float32, of the given videos; ``draw`` numbers the
+        sampling."""
         x = np.empty((len(rows), self.snippets, self.dimension), dtype=np.float32)
         for position, row in enumerate(rows):
             features = self._read(int(row))
@@ -66,7 +69,8 @@ class SnippetDataset:
         return x, self._labels[np.asarray(rows)]
 
     def moments(self, *, root: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and standard deviation of each feature, or of its signed root, over all snippets, each (d,)."""
+        """Mean and standard deviation of each feature, or of its signed root, over all snippets, each
+        (d,)."""
         count, total, squares = 0, np.zeros(self.dimension), np.zeros(self.dimension)
         for row in range(len(self)):
             x = np.asarray(self._read(row), dtype=np.float64)

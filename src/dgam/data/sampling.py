@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 
 def stratified(length: int, snippets: int, generator: np.random.Generator) -> NDArray[np.intp]:
-    """``snippets`` indices into a video of ``length`` snippets, one at random from each of as many equal stretches.
+    """``snippets`` indices into a video of ``length`` snippets, one at random from each of as many equal
+    stretches.
 
     Sorted; a short video repeats snippets. Shape ``(snippets,)``. ValueError for an empty video.
     """
@@ -18,10 +19,11 @@ def stratified(length: int, snippets: int, generator: np.random.Generator) -> ND
 
 
 def uniform(length: int, t_min: int, t_max: int) -> NDArray[np.intp]:
-    """The snippets seen at test: all of them, or T_max evenly spread, or (with repeats) T_min of a short video.
-
-    Sorted indices in ``[0, length)``; each stands for the middle of its share of the video. ValueError for an empty
+    """The snippets seen at test: all of them, or T_max evenly spread, or (with repeats) T_min of a short
     video.
+
+    Sorted indices in ``[0, length)``; each stands for the middle of its share of the video. ValueError for an
+    empty video.
     """
     if length < 1:
         raise ValueError("cannot sample from a video without snippets")

@@ -29,7 +29,8 @@ class StreamModel:
 
 
 def stream_curves(model: DGAM, x: NDArray[np.floating], settings: LocalizeSettings) -> StreamCurves:
-    """What a model says about one video: features (T, d) of any float type, T >= 1, at the snippets that it samples.
+    """What a model says about one video: features (T, d) of any float type, T >= 1, at the snippets that it
+    samples.
 
     ValueError where T is 0.
     """
@@ -52,7 +53,8 @@ def stream_curves(model: DGAM, x: NDArray[np.floating], settings: LocalizeSettin
 
 
 def snippet_scores(model: DGAM, x: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Attention λ (T,) and class probabilities (T, C), the softmax of the TCAM, at every snippet of (T, d)."""
+    """Attention λ (T,) and class probabilities (T, C), the softmax of the TCAM, at every snippet of (T,
+    d)."""
     device = next(model.parameters()).device
     batch = torch.from_numpy(np.array(x, dtype=np.float32)).to(device).unsqueeze(0)  # (1, T, d)
     with torch.inference_mode():
@@ -97,8 +99,9 @@ def localize_videos(
 ) -> Detections:
     """Localise many videos. ``on_video`` is told of each with its curves, as soon as it is done.
 
-    A video that cannot be localised, or lacks some of the streams, is a problem: without ``on_problem`` all of them
-    are raised together as InputProblems, at the end; with it each is told, and what the video has is used.
+    A video that cannot be localised, or lacks some of the streams, is a problem: without ``on_problem`` all
+    of them are raised together as InputProblems, at the end; with it each is told, and what the video has is
+    used.
     """
     _refuse_dimensions(models, features)
     found: dict[str, list[Detection]] = {}
@@ -132,8 +135,8 @@ def _refuse_dimensions(models: Mapping[str, StreamModel], features: FeatureSourc
         here, there = dimension(features, stream), own.model.shape.dimension
         if here != there:
             raise InputError(
-                f"{features.name}: stream {stream!r} has dimension {here}, the run was trained on dimension {there}. "
-                "Features must come from the same extractor."
+                f"{features.name}: stream {stream!r} has dimension {here}, the run was trained on "
+                f"dimension {there}. Features must come from the same extractor."
             )
 
 

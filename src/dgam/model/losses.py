@@ -1,7 +1,7 @@
 """The losses of DGAM, equations 4 to 16 of the paper, as functions of tensors.
 
-Shapes: B videos, T snippets, d feature dimension, C action classes with background as column C, L latent samples.
-Every function returns a scalar averaged over videos unless it says otherwise.
+Shapes: B videos, T snippets, d feature dimension, C action classes with background as column C, L latent
+samples. Every function returns a scalar averaged over videos unless it says otherwise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ REDUCTIONS = ("sum", "snippet", "element")
 def pool(x: Tensor, weights: Tensor, offset: float = 0.0) -> Tensor:
     """Weighted temporal average pooling, equations 4 and 5: x (B, T, d), weights (B, T) >= 0, to (B, d).
 
-    ``offset`` is added to the sum of weights. Where all weights are 0 the result is 0, the limit being undefined.
+    ``offset`` is added to the sum of weights. Where all weights are 0 the result is 0, the limit being
+    undefined.
     """
     total = weights.sum(dim=1, keepdim=True) + offset  # (B, 1)
     pooled = torch.einsum("bt,btd->bd", weights, x)
@@ -56,7 +57,8 @@ def log_likelihood(x: Tensor, reconstruction: Tensor, sigma2: float, reduction: 
 
 
 def over_time(per_snippet: Tensor, reduction: str) -> Tensor:
-    """A loss per snippet (B, T) to a scalar: summed over T under ``sum``, else averaged; averaged over videos."""
+    """A loss per snippet (B, T) to a scalar: summed over T under ``sum``, else averaged; averaged over
+    videos."""
     per_video = per_snippet.sum(dim=1) if reduction == "sum" else per_snippet.mean(dim=1)  # (B,)
     return per_video.mean()
 
@@ -86,8 +88,8 @@ def gaussian_matrix(
 ) -> Tensor:
     """Gaussian smoothing along time as a matrix (length, length): ``matrix @ curve`` is the smoothed curve.
 
-    Cut off at 4σ; beyond the ends the curve is mirrored (… c b a | a b c …), as ``scipy.ndimage`` does by default.
-    ``sigma`` is in snippets; 0 gives the identity. Rows sum to 1.
+    Cut off at 4σ; beyond the ends the curve is mirrored (… c b a | a b c …), as ``scipy.ndimage`` does by
+    default. ``sigma`` is in snippets; 0 gives the identity. Rows sum to 1.
     """
     if sigma == 0:
         return torch.eye(length, device=device, dtype=dtype)
@@ -107,7 +109,8 @@ def guide_attention(tcam: Tensor, labels: Tensor, smoothing: Tensor) -> tuple[Te
     """Top-down attention λ̂_fg and λ̂_bg, equations 13 and 14, each (B, T).
 
     ``tcam`` (B, T, C + 1) are wᵀx without bias, ``labels`` (B, C) are 0/1, ``smoothing`` (T, T) is
-    :func:`gaussian_matrix`. Of several labels the one most active at a snippet counts; without labels λ̂_fg is 0.
+    :func:`gaussian_matrix`. Of several labels the one most active at a snippet counts; without labels λ̂_fg
+    is 0.
     """
     probabilities = functional.softmax(tcam, dim=-1)
     of_labels = probabilities[..., :-1] * labels.unsqueeze(1)  # (B, T, C) * (B, 1, C)

@@ -1,7 +1,7 @@
 """The three modules of DGAM, figure 3 of the paper: attention, classification, and the conditional VAE.
 
-Shapes: B videos, T snippets, d feature dimension, C action classes. The background class is column C, the last.
-(The paper numbers it 0 and the release puts it last; nothing but the numbering depends on it.)
+Shapes: B videos, T snippets, d feature dimension, C action classes. The background class is column C, the
+last. (The paper numbers it 0 and the release puts it last; nothing but the numbering depends on it.)
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from torch.nn import functional
 
 
 def linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool = True) -> nn.Linear:
-    """A linear layer with PyTorch's usual initial values, U(−1/√inputs, 1/√inputs), drawn from ``generator``."""
+    """A linear layer with PyTorch's usual initial values, U(−1/√inputs, 1/√inputs), drawn from
+    ``generator``."""
     layer = nn.Linear(inputs, outputs, bias=bias, device="meta").to_empty(device="cpu")
     bound = inputs**-0.5
     with torch.no_grad():
@@ -24,7 +25,8 @@ def linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool 
 
 
 def with_attention(layer: nn.Linear, x: Tensor, attention: Tensor) -> Tensor:
-    """``layer`` applied to ``x`` (…, n) with ``attention`` (…) appended as its last input, shape (…, outputs).
+    """``layer`` applied to ``x`` (…, n) with ``attention`` (…) appended as its last input, shape (…,
+    outputs).
 
     The same as concatenating, without writing a copy of ``x``: λ enters as a rank-one term.
     """
@@ -33,7 +35,8 @@ def with_attention(layer: nn.Linear, x: Tensor, attention: Tensor) -> Tensor:
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """bfloat16, as the networks may compute in, to float32, as losses are computed in; the rest stays as it is."""
+    """bfloat16, as the networks may compute in, to float32, as losses are computed in; the rest stays as it
+    is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -1,6 +1,7 @@
 """Tensors with their facts in one safetensors file, written atomically; nothing is ever unpickled.
 
-The facts (a JSON object) travel in the file's header, so weights and facts can never come from different moments.
+The facts (a JSON object) travel in the file's header, so weights and facts can never come from different
+moments.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def save_tensors(
 
 
 def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`save_tensors` wrote. InputError where the file is missing, cut short or something else."""
+    """Read what :func:`save_tensors` wrote. InputError where the file is missing, cut short or something
+    else."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get("facts", "null"))
@@ -57,7 +59,8 @@ def save_model(
 
 
 def load_model(path: str | os.PathLike[str]) -> DGAM:
-    """Rebuild the model of a ``model.safetensors``, in evaluation mode on the CPU. InputError where it cannot be."""
+    """Rebuild the model of a ``model.safetensors``, in evaluation mode on the CPU. InputError where it cannot
+    be."""
     tensors, facts = load_tensors(path)
     try:
         model = DGAM(ModelShape(**facts["shape"]), torch.Generator())

@@ -74,7 +74,8 @@ def attention_losses(
 def cvae_losses(
     model: DGAM, batch: Batch, settings: LossSettings, share: float, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """L_CVAE for stage (b) with the attention held fixed: its weighted value ``cvae``, and ``kl`` by itself."""
+    """L_CVAE for stage (b) with the attention held fixed: its weighted value ``cvae``, and ``kl`` by
+    itself."""
     with torch.no_grad():
         x = model.scaled(batch.x)  # (B, T, d)
         attention = model.attention(x)  # (B, T)
@@ -143,7 +144,8 @@ class Engine:
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up a state that :meth:`state` gave. KeyError or RuntimeError where it does not fit the model."""
+        """Take up a state that :meth:`state` gave. KeyError or RuntimeError where it does not fit the
+        model."""
         self.model.load_state_dict(_below(tensors, "model."))
         for name, value in _below(tensors, "average.").items():
             self.average[name].copy_(value)
@@ -163,7 +165,7 @@ class Engine:
 
     def _update(self, stage: str, loss: Tensor, parameters: list[nn.Parameter], epoch: int) -> None:
         optimiser = self._optimisers[stage]
-        # Only this stage's parameters get a gradient: the other stage's cannot move, whatever the loss involves.
+        # Only this stage's parameters get a gradient: the other stage's cannot move, whatever the loss holds.
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
@@ -176,7 +178,7 @@ class Engine:
             parameter.grad = None
 
     def _move_average(self) -> None:
-        # The decay starts low and rises to its setting, so that the random initial weights are soon forgotten.
+        # The decay starts low and rises to its setting, so the random initial weights are soon forgotten.
         decay = min(self.train.ema, self.steps / (self.steps + 9))
         with torch.no_grad():
             for name, parameter in self.model.named_parameters() if self.average else ():

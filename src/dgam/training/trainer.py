@@ -49,13 +49,15 @@ def train_stream(
     validate: Validate | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Trained:
-    """Train one stream and leave ``model.safetensors``, ``checkpoint.safetensors`` and ``metrics.jsonl`` in ``out``.
+    """Train one stream and leave ``model.safetensors``, ``checkpoint.safetensors`` and ``metrics.jsonl`` in
+    ``out``.
 
-    ``config`` holds the stream's own settings. Where ``out`` has a checkpoint of the same settings, seed and data,
-    training goes on from it, and ends with the same bytes as if it had never stopped (on the same machine).
-    ``validate`` takes the model and returns a score, higher being better; it is asked every ``select_every``
-    epochs when ``select`` is not ``last``, and the best weights are kept. ``on_epoch`` is told of every epoch.
-    Raises InputError for a checkpoint of another training, and where a loss stops being finite.
+    ``config`` holds the stream's own settings. Where ``out`` has a checkpoint of the same settings, seed and
+    data, training goes on from it, and ends with the same bytes as if it had never stopped (on the same
+    machine). ``validate`` takes the model and returns a score, higher being better; it is asked every
+    ``select_every`` epochs when ``select`` is not ``last``, and the best weights are kept. ``on_epoch`` is
+    told of every epoch. Raises InputError for a checkpoint of another training, and where a loss stops being
+    finite.
     """
     identity = _identity(dataset, config, seed)
     engine = _new_engine(dataset, config, stream_seed(seed, dataset.stream), device)
@@ -103,7 +105,8 @@ def _new_engine(dataset: SnippetDataset, config: Config, seed: int, device: str)
 
 
 def _measure_scaling(model: DGAM, dataset: SnippetDataset) -> None:
-    """Set the model's shift and scale from the training features; a dimension that never varies keeps scale 1."""
+    """Set the model's shift and scale from the training features; a dimension that never varies keeps scale
+    1."""
     mean, deviation = dataset.moments(root=model.shape.normalise == "root")  # (d,), (d,)
     if model.shape.normalise == "standard":
         model.shift.copy_(torch.from_numpy(mean))
@@ -126,8 +129,8 @@ def _run_epoch(
     broken = [name for name, value in metrics.items() if not np.isfinite(value)]
     if broken:
         raise InputError(
-            f"training stream {dataset.stream!r}: the loss {broken[0]!r} became {metrics[broken[0]]} in epoch {epoch + 1}. "
-            "Try a smaller train.lr, train.clip=1, or model.normalise=standard."
+            f"training stream {dataset.stream!r}: the loss {broken[0]!r} became {metrics[broken[0]]} in "
+            f"epoch {epoch + 1}. Try a smaller train.lr, train.clip=1, or model.normalise=standard."
         )
     return metrics
 
