@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from dgam.core.config import Config, change_config, load_config
 from dgam.core.errors import InputError, InputProblems, Problem
 from dgam.core.files import atomic_write
 from dgam.core.results import read_detections, write_detections
-from dgam.core.run import Run, load_run
+from dgam.core.run import RUN_FILE, Run, load_run
 from dgam.core.types import Detections, SegmentAnnotations, VideoLabels
 from dgam.data.annotations import read_labels, read_segments
 from dgam.data.checks import check
@@ -39,7 +38,7 @@ from dgam.features.source import FeatureSource, read_stream
 from dgam.model.losses import foreground_loss, label_targets, pool
 from dgam.model.networks import DGAM
 from dgam.training.checkpoint import load_model
-from dgam.training.trainer import train_stream
+from dgam.training.trainer import STREAM_FILES, train_stream
 
 __all__ = [
     "check",
@@ -88,7 +87,11 @@ def train(
     is not usable.
     """
     config = config or load_config()
-    folder, device = Path(out), device or default_device()
+    folder, device = Path(out), _usable_device(device)
+    if seed < 0:
+        raise InputError(f"--seed: must be a whole number from 0 on, got {seed}.")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder}: is a file; expected the run folder to write, or to go on with.")
     chosen = tuple(streams or features.streams)
     _refuse_unknown_streams(features, chosen, config)
     if (test is None) != (config.train.select != "test-map"):
@@ -98,8 +101,9 @@ def train(
         )
     labels = _usable(features, labels, chosen, on_problem)
     if restart:
-        for stream in chosen:
-            shutil.rmtree(folder / stream, ignore_errors=True)
+        # Only what training itself wrote: a folder named after a stream may also hold that stream's features.
+        for name in (RUN_FILE, *(f"{stream}/{name}" for stream in chosen for name in STREAM_FILES)):
+            (folder / name).unlink(missing_ok=True)
     selections = []
     for stream in chosen:
         own = config.for_stream(stream)
@@ -168,6 +172,8 @@ def localize(
     if unknown:
         raise InputError(f"{features.name}: has no video {unknown[0]!r} ({len(unknown)} such in all).")
     folder = Path(curves) if curves is not None else None
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise InputError(f"--curves {folder}: is a file; expected a folder.")
 
     def finished(video: str, found: Mapping[str, StreamCurves]) -> None:
         if folder is not None:
@@ -178,11 +184,11 @@ def localize(
     about = {
         "used": True,
         "details": f"Features from {features.name}",
+        "selection": run.selection,
         "dgam": {
             "preset": run.config.preset,
             "streams": list(run.streams),
             "seed": run.seed,
-            "selection": run.selection,
             "localize": run.config.localize.model_dump(mode="json"),
         },
     }
@@ -226,9 +232,9 @@ def statistics(
 
 def load_models(run: Run, device: str | None = None) -> dict[str, StreamModel]:
     """The models of a run by stream, on ``device``, with each stream's own settings."""
-    models = {}
+    models, device = {}, _usable_device(device)
     for stream in run.streams:
-        model = load_model(run.folder(stream) / "model.safetensors").to(device or default_device())
+        model = load_model(run.folder(stream) / "model.safetensors").to(device)
         if model.shape.classes != len(run.classes):
             raise InputError(
                 f"{run.folder(stream)}: a model of {model.shape.classes} classes, but run.json lists "
@@ -241,6 +247,17 @@ def load_models(run: Run, device: str | None = None) -> dict[str, StreamModel]:
 def default_device() -> str:
     """A GPU if there is one, else the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _usable_device(name: str | None) -> str:
+    name = name or default_device()
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"--device {name}: torch cannot use it here. Expected cpu, or a GPU that is there, as cuda:0."
+        ) from error
+    return name
 
 
 def _usable(
@@ -323,7 +340,15 @@ def _by_test_map(
     test: tuple[FeatureSource, SegmentAnnotations], stream: str, config: Config, classes: tuple[str, ...]
 ) -> Callable[[DGAM], float]:
     features, truth = test
-    videos = [video for video in truth.videos if features.has(video, stream.split("+")[0])]
+    parts = stream.split("+")
+    videos = [video for video in truth.videos if all(features.has(video, part) for part in parts)]
+    if not videos:
+        raise InputError(
+            f"--test-features: {features.name} has stream {stream!r} for none of the {len(truth.videos)} "
+            f"videos of {truth.source or 'the test annotations'}. Are both of the same data set?"
+        )
+    # Videos of other subsets, or without features, would count as misses.
+    truth = SegmentAnnotations({video: truth.videos[video] for video in videos}, truth.classes, truth.source)
 
     def score(model: DGAM) -> float:
         found = localize_videos({stream: StreamModel(model, config.localize)}, features, videos, classes)

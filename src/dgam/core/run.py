@@ -21,6 +21,7 @@ from dgam.core.errors import InputError
 from dgam.core.files import write_json
 
 FORMAT = 1
+RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ class Run:
             "classes": list(self.classes),
             "config": self.config.model_dump(mode="json"),
         }
-        write_json(self.path / "run.json", value)
+        write_json(self.path / RUN_FILE, value)
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:
     """Read a run folder's ``run.json``. InputError where there is none or it does not fit this version."""
     folder = Path(path)
-    file = folder / "run.json"
+    file = folder / RUN_FILE
     if not file.is_file():
         raise InputError(
             f"{folder}: not a run folder, it has no run.json. Expected what 'dgam train --out RUN' made."

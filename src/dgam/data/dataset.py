@@ -3,6 +3,7 @@ here."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,6 +46,10 @@ class SnippetDataset:
 
     def __len__(self) -> int:
         return len(self.videos)
+
+    def labels_checksum(self) -> int:
+        """CRC-32 of the 0/1 labels, by which a checkpoint knows the labels it was trained on."""
+        return zlib.crc32(self._labels.tobytes())
 
     def batches(self, epoch: int, batch: int, *, drop_last: bool = False) -> list[NDArray[np.intp]]:
         """The videos of an epoch in random order, as index arrays of ``batch`` each (the last may be

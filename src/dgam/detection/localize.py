@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from dgam.core.types import Detection, Detections
 from dgam.data.sampling import uniform
 from dgam.detection.proposals import StreamCurves
 from dgam.detection.scoring import detect_video
+from dgam.features.arrays import as_problem
 from dgam.features.source import FeatureSource, dimension, read_stream
 from dgam.model.losses import pool
 from dgam.model.networks import DGAM
@@ -69,7 +70,7 @@ def localize_video(
 
     A video without any of the streams, or without snippets, is an InputError.
     """
-    present = [s for s in models if all(features.has(video, part) for part in s.split("+"))]
+    present = _present(models, features, video)
     if not present:
         raise InputError(f"{features.name}: video {video!r} has none of the streams {', '.join(models)}.")
     timeline = features.timeline(video)
@@ -114,14 +115,24 @@ def localize_videos(
         try:
             found[video], curves = localize_video(models, features, video, classes)
         except InputError as error:
-            if not missing:
-                report(Problem(features.name, str(error), video))
+            if not missing or _present(models, features, video):
+                report(_as_problem(error, features, video))
             continue
         if on_video is not None:
             on_video(video, curves)
     if problems:
         raise InputProblems("Some videos cannot be localised (--skip-bad goes on without them):", problems)
     return Detections(found, about or {})
+
+
+def _present(models: Mapping[str, StreamModel], features: FeatureSource, video: str) -> list[str]:
+    return [s for s in models if all(features.has(video, part) for part in s.split("+"))]
+
+
+def _as_problem(error: InputError, features: FeatureSource, video: str) -> Problem:
+    """An error about a video as a Problem, which names source and video by itself."""
+    found = as_problem(error, features.name, video)
+    return replace(found, what=found.what.removeprefix(f"video {video!r}").removeprefix(":").strip())
 
 
 def _refuse_dimensions(models: Mapping[str, StreamModel], features: FeatureSource) -> None:

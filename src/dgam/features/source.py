@@ -43,8 +43,8 @@ class FeatureSource(Protocol):
     def read(self, video: str, stream: str) -> Array:
         """Features of one video, shape ``(T, d)``, one row a snippet, in the dtype they are kept in.
 
-        Read-only, and memory-mapped where the layout allows. KeyError for an unknown video or stream, InputError
-        where the file is missing or unreadable.
+        Read-only, and memory-mapped where the layout allows. KeyError for an unknown video or stream,
+        InputError where the file is missing or unreadable.
         """
         ...
 
@@ -71,7 +71,8 @@ class ArrayFeatures:
                 known = self._streams.setdefault(stream, array.shape[1])
                 if known != array.shape[1]:
                     raise InputError(
-                        f"video {video!r}: stream {stream!r} has dimension {array.shape[1]}, other videos {known}"
+                        f"video {video!r}: stream {stream!r} has dimension {array.shape[1]}, "
+                        f"other videos {known}"
                     )
 
     @property
@@ -95,7 +96,8 @@ class ArrayFeatures:
 
 
 def dimension(source: FeatureSource, stream: str) -> int:
-    """Feature dimension of a stream; of a joint one such as "rgb+flow" the sum. KeyError for an unknown one."""
+    """Feature dimension of a stream; of a joint one such as "rgb+flow" the sum. KeyError for an unknown
+    one."""
     return sum(source.streams[part] for part in stream.split("+"))
 
 

@@ -23,6 +23,9 @@ from dgam.training.engine import Batch, Engine
 Validate = Callable[[DGAM], float]
 OnEpoch = Callable[[int, dict[str, float]], None]
 
+STREAM_FILES = ("checkpoint.safetensors", "best.safetensors", "model.safetensors", "metrics.jsonl")
+"""All that :func:`train_stream` writes into its folder."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -155,6 +158,7 @@ def _identity(dataset: SnippetDataset, config: Config, seed: int) -> dict[str, A
         "dimension": dataset.dimension,
         "classes": list(dataset.classes),
         "videos": f"{len(dataset)} of checksum {videos:08x}",
+        "labels": f"checksum {dataset.labels_checksum():08x}",
         "model": config.model.model_dump(mode="json"),
         "loss": config.loss.model_dump(mode="json"),
         "train": train,
