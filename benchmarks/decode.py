@@ -23,9 +23,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from dgam.features.container import probe
-from dgam.features.framing import FrameSettings, resized
-from dgam.features.video import FrameReader
+from dgam.video.container import probe
+from dgam.video.framing import FrameSettings, resized
+from dgam.video.reader import FrameReader
 
 
 def main() -> None:

@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dgam.features.flow import FlowSettings, flow, grey, quantise
-from dgam.features.flow_ir import INTEGER, POINTER, Kernel, Library, compile_module, host_lanes, new_module
-from dgam.features.flow_kernels import BLOCK, library
-from dgam.features.flow_native import Solver, _Level
-from dgam.features.flow_pyramid import pyramid_sizes
+from dgam.flow.kernels import BLOCK, library
+from dgam.flow.native import Solver, _Level
+from dgam.flow.pyramid import pyramid_sizes
+from dgam.flow.tvl1 import FlowSettings, flow, grey, quantise
+from dgam.flow.vector_ir import INTEGER, POINTER, Kernel, Library, compile_module, host_lanes, new_module
 
 HEIGHT, WIDTH = 256, 340
 Pairs = tuple[NDArray[np.uint8], NDArray[np.uint8]]

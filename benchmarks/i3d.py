@@ -24,8 +24,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dgam.features.fast_i3d import FastI3D, Precision
-from dgam.features.i3d import I3D, randomise
+from dgam.encoders.fast_i3d import FastI3D, Precision
+from dgam.encoders.i3d import I3D, randomise
 
 GFLOP_A_CLIP = 55.6  # one 16-frame clip at 224 × 224, by torch's counter, a multiply-add counted as two
 

@@ -131,7 +131,7 @@ class Only:
 
 
 def baselines(run: Any, test: FeatureSource) -> dict[str, dict[str, list[Detection]]]:
-    """The video's likely classes on the whole video, and on equal chunks: what a video classifier alone gives."""
+    """The video's likely classes on the whole video, and on equal chunks: what a classifier alone gives."""
     config = run.config.model_copy(
         update={
             "localize": run.config.localize.model_copy(update={"thresholds": (0.0,), "eta": 0.0}),
@@ -168,9 +168,8 @@ def show_results(results: list[dict[str, Any]]) -> None:
             columns = list(zip(*(r["map"][system] for r in runs.values()), strict=True))
             columns.append(tuple(statistics.mean(r["map"][system]) for r in runs.values()))
             print(f"| {name} | {system} | " + " | ".join(map(spread, columns)) + f" | {len(runs)} |")
-    print(
-        "\n| run | stream | false activation ↓ | omission ↓ | filtered ↑ | recovered ↑ |\n|---|---|---:|---:|---:|---:|"
-    )
+    print("\n| run | stream | false activation ↓ | omission ↓ | filtered ↑ | recovered ↑ |")
+    print("|---|---|---:|---:|---:|---:|")
     for name, runs in by_name.items():
         for stream in next(iter(runs.values()))["attention"]:
             cells = [

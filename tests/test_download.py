@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dgam.core.errors import InputError
-from dgam.features.download import blob_id, download
+from dgam.encoders.download import blob_id, download
 from file_server import Server
 
 CONTENT = np.random.default_rng(0).bytes(900_000)

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from dgam.core.errors import InputError
-from dgam.features.clip_tensor import ClipGeometry
-from dgam.features.encoder import EncoderOptions, build_encoder, encoder_names
-from dgam.features.i3d import I3D, randomise
-from dgam.features.tflite import centre_square, resize_area
-from dgam.features.weights import save_i3d
+from dgam.encoders.clip_tensor import ClipGeometry
+from dgam.encoders.encoder import EncoderOptions, build_encoder, encoder_names
+from dgam.encoders.i3d import I3D, randomise
+from dgam.encoders.tflite import centre_square, resize_area
+from dgam.encoders.weights import save_i3d
 
 CPU = torch.device("cpu")
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"
@@ -73,8 +73,8 @@ def test_an_installed_package_can_bring_an_encoder(tmp_path: Path, monkeypatch: 
         ("resnet", "Known ones: i3d, i3d-random, tflite"),
         ("nowhere.module:build", "no 'build' to be had from nowhere.module"),
         ("missing.py:build", "no 'build' to be had from missing.py"),
-        ("dgam.features.i3d:nothing", "no 'nothing' to be had"),
-        ("dgam.features.i3d:FEATURES", "is no function that builds an encoder"),
+        ("dgam.encoders.i3d:nothing", "no 'nothing' to be had"),
+        ("dgam.encoders.i3d:FEATURES", "is no function that builds an encoder"),
         ("tflite", "needs a .tflite file: --weights rgb=PATH"),
         ("onnx", "needs a file for each stream: --weights rgb=PATH"),
     ],

@@ -18,16 +18,16 @@ import pytest
 from coded_videos import write_sound, write_video
 from dgam.core.errors import InputError
 from dgam.core.timeline import SnippetGrid
-from dgam.features.encoder import EncoderOptions
-from dgam.features.extract import extract, report_file
-from dgam.features.extract_channel import Cancelled, Channel
-from dgam.features.extract_lock import sole_writer
-from dgam.features.extract_pipeline import encode_video
-from dgam.features.extract_worker import ExtractSettings
-from dgam.features.framing import FrameSettings
+from dgam.encoders.encoder import EncoderOptions
+from dgam.extraction.channel import Cancelled, Channel
+from dgam.extraction.extract import extract, report_file
+from dgam.extraction.lock import sole_writer
+from dgam.extraction.pipeline import encode_video
+from dgam.extraction.worker import ExtractSettings
 from dgam.features.store import FeatureStore
-from dgam.features.video import FrameReader
-from dgam.features.video_list import find_videos
+from dgam.video.framing import FrameSettings
+from dgam.video.listing import find_videos
+from dgam.video.reader import FrameReader
 from tiny_encoder import FrameNumbers
 
 TINY = ExtractSettings(streams=("rgb",), encoder="tiny_encoder:frame_numbers")
@@ -211,8 +211,8 @@ def test_one_extraction_at_a_time(folder: Path, tmp_path: Path) -> None:
 
 RUN = """
 import sys
-from dgam.features.extract import extract
-from dgam.features.extract_worker import ExtractSettings
+from dgam.extraction.extract import extract
+from dgam.extraction.worker import ExtractSettings
 settings = ExtractSettings(("rgb",), "tiny_encoder:frame_numbers")
 extract([sys.argv[1]], sys.argv[2], settings, workers=int(sys.argv[3]))
 """

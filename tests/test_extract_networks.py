@@ -12,16 +12,16 @@ from cyclopts import App
 
 from coded_videos import write_video
 from dgam.core.errors import InputError
-from dgam.features.encoder import EncoderOptions
-from dgam.features.extract import extract
-from dgam.features.extract_flow import NeighbourFlow
-from dgam.features.extract_show import sample_video
-from dgam.features.extract_worker import ExtractSettings
-from dgam.features.flow import FlowSettings, flow, quantise
-from dgam.features.framing import FrameSettings
+from dgam.encoders.encoder import EncoderOptions
+from dgam.extraction.extract import extract
+from dgam.extraction.neighbour_flow import NeighbourFlow
+from dgam.extraction.show import sample_video
+from dgam.extraction.worker import ExtractSettings
 from dgam.features.store import FeatureStore
-from dgam.features.video import FrameReader
+from dgam.flow.tvl1 import FlowSettings, flow, quantise
 from dgam.report.flowview import flow_colours
+from dgam.video.framing import FrameSettings
+from dgam.video.reader import FrameReader
 
 SMALL = EncoderOptions(short_side=32, crop=32, device="cpu")
 QUICK = {"epsilon": 0.1, "warps": 2, "nscales": 2}

@@ -23,7 +23,7 @@ import ray
 from ray.cluster_utils import Cluster
 from coded_videos import write_video
 from test_extract import TINY, tree
-from dgam.features.extract import extract
+from dgam.extraction.extract import extract
 
 folder = Path(sys.argv[1])
 for number in range(8):

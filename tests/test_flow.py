@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from dgam.core.errors import InputError
-from dgam.features import flow as flow_module
-from dgam.features import flow_native, flow_torch
-from dgam.features.flow import FlowSettings, choose_method, flow, grey, quantise, scale_to_unit
-from dgam.features.flow_median import MIDDLE, SELECT_MEDIAN, SORT_COLUMN, compare
-from dgam.features.flow_pyramid import pyramid_sizes
+from dgam.flow import batched, native
+from dgam.flow import tvl1 as flow_module
+from dgam.flow.median import MIDDLE, SELECT_MEDIAN, SORT_COLUMN, compare
+from dgam.flow.pyramid import pyramid_sizes
+from dgam.flow.tvl1 import FlowSettings, choose_method, flow, grey, quantise, scale_to_unit
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"
 # Video and the first frame of a pair; still scenes, a horse race, surf, people near and far.
@@ -243,7 +243,7 @@ def test_sweeps_of_several_iterations_equal_single_ones(monkeypatch: pytest.Monk
     first, second = uneven(3, (40, 52))
     settings = FlowSettings(warps=2)
     usual = flow(first, second, settings, method="llvm")
-    monkeypatch.setattr(flow_native, "BLOCK", 1)
+    monkeypatch.setattr(native, "BLOCK", 1)
     np.testing.assert_array_equal(flow(first, second, settings, method="llvm"), usual)
 
 
@@ -251,8 +251,8 @@ def test_sweeps_of_several_iterations_equal_single_ones(monkeypatch: pytest.Monk
 def test_narrower_processors_give_nearly_the_same(lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     images = moved((1.6, 0.7), (49, 67))
     usual = flow(*images, method="llvm")
-    kernels = flow_native.library(lanes)
-    monkeypatch.setattr(flow_native, "library", lambda: kernels)
+    kernels = native.library(lanes)
+    monkeypatch.setattr(native, "library", lambda: kernels)
     assert np.abs(flow(*images, method="llvm") - usual).mean() < 1e-3
 
 
@@ -263,7 +263,7 @@ def test_looking_seldom_at_which_pairs_stopped_changes_nothing(
     """On a GPU pairs that have stopped are held still until the next look; here on the CPU."""
     first, second = uneven(4, (40, 52))
     usual = flow(first, second, settings, method="torch")
-    monkeypatch.setattr(flow_torch, "iterations_between_looks", lambda device: 8)
+    monkeypatch.setattr(batched, "iterations_between_looks", lambda device: 8)
     np.testing.assert_array_equal(flow(first, second, settings, method="torch"), usual)
 
 
@@ -274,7 +274,7 @@ def test_compiled_steps_give_what_plain_ones_give() -> None:
     images = [torch.from_numpy(image) for image in moved((1.6, 0.7), (40, 52))]
     sizes = pyramid_sizes(40, 52, 2, 0.8)
     settings = FlowSettings(nscales=2, warps=2)
-    compiled = flow_torch.solve(images[0], images[1], None, sizes, settings, compiled=True)
+    compiled = batched.solve(images[0], images[1], None, sizes, settings, compiled=True)
     usual = flow(images[0], images[1], settings, method="torch")
     assert (compiled - usual).abs().mean() < 1e-4
 
@@ -287,12 +287,12 @@ def test_failing_compiler_is_said_and_done_without(monkeypatch: pytest.MonkeyPat
         return run
 
     monkeypatch.setattr(torch, "compile", broken)
-    flow_torch._step_for.cache_clear()
+    batched._step_for.cache_clear()
     images = [torch.from_numpy(image) for image in moved((1.6, 0.7), (40, 52))]
     sizes = pyramid_sizes(40, 52, 3, 0.8)
     with pytest.warns(UserWarning, match="torch.compile failed \\(no working compiler\\)"):
-        compiled = flow_torch.solve(*images, None, sizes, QUICK, compiled=True)  # type: ignore[arg-type,misc]
-    flow_torch._step_for.cache_clear()
+        compiled = batched.solve(*images, None, sizes, QUICK, compiled=True)  # type: ignore[arg-type,misc]
+    batched._step_for.cache_clear()
     torch.testing.assert_close(compiled, flow(*images, QUICK, method="torch"), rtol=0, atol=0)
 
 
@@ -317,7 +317,7 @@ def test_median_filter_repeats_the_edges(size: int) -> None:
     padded = np.pad(image, ((0, 0), (reach, reach), (reach, reach)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
     expected = np.median(windows, axis=(3, 4))
-    ours = flow_torch.median_filter(torch.from_numpy(image), size)
+    ours = batched.median_filter(torch.from_numpy(image), size)
     np.testing.assert_array_equal(ours.numpy(), expected)
 
 

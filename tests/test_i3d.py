@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from dgam.core.errors import InputError
-from dgam.features.fast_i3d import (
+from dgam.encoders.fast_i3d import (
     FastI3D,
     choose_device,
     clip_in_blocks,
     max_pool_nonnegative,
     weight_in_blocks,
 )
-from dgam.features.i3d import I3D, max_pool, randomise, same_padding
-from dgam.features.i3d_names import tensorflow_names
+from dgam.encoders.i3d import I3D, max_pool, randomise, same_padding
+from dgam.encoders.i3d_names import tensorflow_names
 
 CPU = torch.device("cpu")
 

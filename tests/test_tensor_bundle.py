@@ -23,10 +23,10 @@ from checkpoint_writer import (
     write_checkpoint,
 )
 from dgam.core.errors import InputError
-from dgam.features.crc32c import crc32c, masked_crc32c
-from dgam.features.i3d import I3D
-from dgam.features.i3d_names import tensorflow_names
-from dgam.features.tensor_bundle import TensorBundle
+from dgam.encoders.crc32c import crc32c, masked_crc32c
+from dgam.encoders.i3d import I3D
+from dgam.encoders.i3d_names import tensorflow_names
+from dgam.encoders.tensor_bundle import TensorBundle
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "reference" / "kinetics_i3d_index"
 

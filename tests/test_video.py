@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from coded_videos import coded_frame, read_number, write_sound, write_video
 from dgam.core.errors import InputError
-from dgam.features.container import probe
-from dgam.features.framing import FrameSettings, Orientation, resized
-from dgam.features.video import Clock, FrameReader
+from dgam.video.container import probe
+from dgam.video.framing import FrameSettings, Orientation, resized
+from dgam.video.reader import Clock, FrameReader
 
 SMALL = FrameSettings(short_side=0)
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "real"

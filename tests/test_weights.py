@@ -13,13 +13,13 @@ import torch
 from checkpoint_writer import write_checkpoint
 from dgam.cli.weights import weights
 from dgam.core.errors import InputError, InputProblems
-from dgam.features import kinetics_sample
-from dgam.features.crc32c import masked_crc32c
-from dgam.features.download import blob_id
-from dgam.features.i3d import I3D, randomise
-from dgam.features.i3d_names import pytorch_names
-from dgam.features.published import SAMPLES, WEIGHTS, PublishedFile, find_weights, weights_folder
-from dgam.features.weights import load_i3d, save_i3d, weights_digest
+from dgam.encoders import kinetics_sample
+from dgam.encoders.crc32c import masked_crc32c
+from dgam.encoders.download import blob_id
+from dgam.encoders.i3d import I3D, randomise
+from dgam.encoders.i3d_names import pytorch_names
+from dgam.encoders.published import SAMPLES, WEIGHTS, PublishedFile, find_weights, weights_folder
+from dgam.encoders.weights import load_i3d, save_i3d, weights_digest
 from file_server import Server
 from test_i3d import random_clip, tensorflow_arrays
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from coded_videos import read_number
-from dgam.features.encoder import Clips, EncoderOptions, Setting, Vectors, check_clips
+from dgam.encoders.encoder import Clips, EncoderOptions, Setting, Vectors, check_clips
 
 
 class FrameNumbers:

@@ -255,7 +255,7 @@ def _usable_device(name: str | None) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"--device {name}: torch cannot use it here. Expected cpu, or a GPU that is there, as cuda:0."
+            f"--device {name}: cannot be used here. Take cpu, or a GPU that is there, as cuda or cuda:1."
         ) from error
     return name
 

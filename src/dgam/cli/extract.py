@@ -15,11 +15,11 @@ from cyclopts import Parameter
 
 from dgam.cli.options import Repeatable
 from dgam.core.errors import InputError
-from dgam.features.encoder import EncoderOptions
-from dgam.features.extract import extract as run_extraction
-from dgam.features.extract import report_file
-from dgam.features.extract_worker import ExtractSettings
-from dgam.features.framing import FrameSettings
+from dgam.encoders.encoder import EncoderOptions
+from dgam.extraction.extract import extract as run_extraction
+from dgam.extraction.extract import report_file
+from dgam.extraction.worker import ExtractSettings
+from dgam.video.framing import FrameSettings
 
 
 @Parameter(name="*", group="Pictures")
@@ -238,7 +238,7 @@ def _number(text: str) -> float | int | str:
 
 
 def _show(video: Path, picture: Path, settings: ExtractSettings) -> None:
-    from dgam.features.extract_show import sample_video
+    from dgam.extraction.show import sample_video
     from dgam.report.flowview import draw_samples
     from dgam.report.plots import save_figure
 

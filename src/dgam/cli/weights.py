@@ -10,10 +10,10 @@ from cyclopts import App
 
 from dgam.core.errors import InputError
 from dgam.core.progress import track
-from dgam.features import kinetics_sample
-from dgam.features.download import download
-from dgam.features.i3d import I3D
-from dgam.features.published import (
+from dgam.encoders import kinetics_sample
+from dgam.encoders.download import download
+from dgam.encoders.i3d import I3D
+from dgam.encoders.published import (
     GITHUB_RAW,
     SAMPLES,
     WEIGHTS,
@@ -22,7 +22,7 @@ from dgam.features.published import (
     find_weights,
     weights_folder,
 )
-from dgam.features.weights import load_i3d, weights_digest
+from dgam.encoders.weights import load_i3d, weights_digest
 
 weights = App(name="weights", help="Download the published I3D weights, and check weights.")
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from dgam.core.errors import InputError
 from dgam.core.files import sha256_of
-from dgam.features.clip_tensor import ClipGeometry
-from dgam.features.encoder import Clips, EncoderOptions, Setting, Vectors, check_clips
+from dgam.encoders.clip_tensor import ClipGeometry
+from dgam.encoders.encoder import Clips, EncoderOptions, Setting, Vectors, check_clips
 
 Forward = Callable[[NDArray[np.float32]], NDArray[Any]]
 
@@ -56,7 +56,7 @@ class ExportedEncoder:
         }
 
     def encode(self, stream: str, clips: Clips) -> Vectors:
-        """See :meth:`dgam.features.encoder.SnippetEncoder.encode`."""
+        """See :meth:`dgam.encoders.encoder.SnippetEncoder.encode`."""
         check_clips(stream, clips, self.streams)
         rows = np.zeros((len(clips), self.streams[stream]), dtype=np.float32)
         for index, row in enumerate(rows):

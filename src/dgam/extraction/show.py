@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgam.core.timeline import Timeline
-from dgam.features.extract_worker import ExtractSettings
-from dgam.features.framing import Picture
-from dgam.features.video import FrameReader
+from dgam.extraction.worker import ExtractSettings
+from dgam.video.framing import Picture
+from dgam.video.reader import FrameReader
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,12 @@ Setting = str | int | float | bool | None
 
 ENTRY_POINTS = "dgam.encoders"
 _BUILT_IN = {
-    "i3d": "dgam.features.i3d_encoder:published_i3d",
-    "i3d-random": "dgam.features.i3d_encoder:random_i3d_encoder",
-    "tflite": "dgam.features.tflite:movinet_tflite",
-    "torch-export": "dgam.features.exported:torch_export",
-    "onnx": "dgam.features.exported:onnx",
-    "openvino": "dgam.features.exported:openvino",
+    "i3d": "dgam.encoders.i3d_encoder:published_i3d",
+    "i3d-random": "dgam.encoders.i3d_encoder:random_i3d_encoder",
+    "tflite": "dgam.encoders.tflite:movinet_tflite",
+    "torch-export": "dgam.encoders.exported:torch_export",
+    "onnx": "dgam.encoders.exported:onnx",
+    "openvino": "dgam.encoders.exported:openvino",
 }
 
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from dgam.core.errors import InputError
-from dgam.features.clip_tensor import ClipGeometry
-from dgam.features.encoder import Clips, EncoderOptions, Setting, Vectors, check_clips
-from dgam.features.fast_i3d import FastI3D, choose_device
-from dgam.features.i3d import FEATURES, I3D, randomise
-from dgam.features.published import find_weights
-from dgam.features.weights import CHANNELS, load_i3d, weights_digest
+from dgam.encoders.clip_tensor import ClipGeometry
+from dgam.encoders.encoder import Clips, EncoderOptions, Setting, Vectors, check_clips
+from dgam.encoders.fast_i3d import FastI3D, choose_device
+from dgam.encoders.i3d import FEATURES, I3D, randomise
+from dgam.encoders.published import find_weights
+from dgam.encoders.weights import CHANNELS, load_i3d, weights_digest
 
 
 class I3DEncoder:
@@ -43,7 +43,7 @@ class I3DEncoder:
         }
 
     def encode(self, stream: str, clips: Clips) -> Vectors:
-        """See :meth:`dgam.features.encoder.SnippetEncoder.encode`."""
+        """See :meth:`dgam.encoders.encoder.SnippetEncoder.encode`."""
         check_clips(stream, clips, self.streams)
         network = self._networks[stream]
         rows = np.zeros((len(clips), FEATURES), dtype=np.float32)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dgam.features.flow_median import MIDDLE, SELECT_MEDIAN, SORT_COLUMN, compare
-from dgam.features.flow_pyramid import resize_table
-from dgam.features.flow_settings import FlowSettings
+from dgam.flow.median import MIDDLE, SELECT_MEDIAN, SORT_COLUMN, compare
+from dgam.flow.pyramid import resize_table
+from dgam.flow.settings import FlowSettings
 
 Step = Callable[..., tuple[Tensor, Tensor, Tensor]]
 _TINY = 1.1920929e-07  # |∇I|² counts as no less than this

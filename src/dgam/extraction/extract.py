@@ -14,11 +14,11 @@ from typing import Literal
 from dgam.core.errors import InputError
 from dgam.core.files import write_json
 from dgam.core.progress import Advance, track
-from dgam.features.extract_lock import sole_writer
-from dgam.features.extract_pool import extract_in_processes, use_threads
-from dgam.features.extract_report import ExtractReport, VideoReport
-from dgam.features.extract_worker import ExtractSettings, VideoExtractor
-from dgam.features.video_list import VideoFile, find_videos
+from dgam.extraction.lock import sole_writer
+from dgam.extraction.pool import extract_in_processes, use_threads
+from dgam.extraction.report import ExtractReport, VideoReport
+from dgam.extraction.worker import ExtractSettings, VideoExtractor
+from dgam.video.listing import VideoFile, find_videos
 
 
 def extract(
@@ -55,7 +55,7 @@ def extract(
         advance = _Progress(found.videos, bar)
         reports: Generator[VideoReport]
         if engine == "ray":
-            from dgam.features.extract_ray import extract_on_ray
+            from dgam.extraction.ray_engine import extract_on_ray
 
             reports = extract_on_ray(found.videos, store, settings, advance)
         elif workers == 1:

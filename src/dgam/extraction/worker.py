@@ -12,15 +12,15 @@ from typing import Any
 from dgam.core.errors import InputError
 from dgam.core.files import sha256_of
 from dgam.core.timeline import SnippetGrid
-from dgam.features.encoder import EncoderOptions, SnippetEncoder, build_encoder
-from dgam.features.extract_flow import NeighbourFlow
-from dgam.features.extract_pipeline import encode_video
-from dgam.features.extract_report import VideoReport
-from dgam.features.framing import FrameSettings
+from dgam.encoders.encoder import EncoderOptions, SnippetEncoder, build_encoder
+from dgam.extraction.neighbour_flow import NeighbourFlow
+from dgam.extraction.pipeline import encode_video
+from dgam.extraction.report import VideoReport
 from dgam.features.store import StoreEntry
-from dgam.features.video import FrameReader
-from dgam.features.video_list import VideoFile
 from dgam.features.writer import StoreWriter
+from dgam.video.framing import FrameSettings
+from dgam.video.listing import VideoFile
+from dgam.video.reader import FrameReader
 
 USUAL_SHORT_SIDE = 256
 Advance = Callable[[float, int], None]
@@ -37,7 +37,7 @@ class ExtractSettings:
     streams: tuple[str, ...] = ("rgb", "flow")
     """Streams to extract."""
     encoder: str = "i3d"
-    """The encoder's name, see ``dgam.features.encoder``."""
+    """The encoder's name, see ``dgam.encoders.encoder``."""
     options: EncoderOptions = field(default_factory=EncoderOptions)
     """What the encoder is told; its ``streams`` are taken from here."""
     frames: FrameSettings = field(default_factory=FrameSettings)
@@ -47,7 +47,7 @@ class ExtractSettings:
     stride: int = 16
     """Frames from one snippet's start to the next."""
     flow: str = "auto"
-    """Which implementation of TV-L1, see ``dgam.features.flow``; auto: the fastest here."""
+    """Which implementation of TV-L1, see ``dgam.flow.tvl1``; auto: the fastest here."""
     flow_parameters: Mapping[str, float | int | str] = field(default_factory=dict)
     """Parameters of TV-L1 that differ from their defaults."""
     dtype: str = "float32"

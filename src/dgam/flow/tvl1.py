@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dgam.core.errors import InputError
-from dgam.features.flow_pyramid import pyramid_sizes
-from dgam.features.flow_settings import FlowSettings
+from dgam.flow.pyramid import pyramid_sizes
+from dgam.flow.settings import FlowSettings
 
 __all__ = ["BOUND", "METHODS", "FlowSettings", "choose_method", "flow", "grey", "quantise", "scale_to_unit"]
 
@@ -119,18 +119,18 @@ def flow(
     if not batch:
         result = first.new_zeros(0, 2, height, width)
     elif chosen == "torch":
-        from dgam.features import flow_torch
+        from dgam.flow import batched
 
         with torch.inference_mode():
-            result = flow_torch.solve(first, second, start, sizes, settings)
+            result = batched.solve(first, second, start, sizes, settings)
         result = result.clone()  # an ordinary tensor again
     else:
         arrays = (first.numpy(), second.numpy(), None if start is None else start.numpy())
         workers = threads if threads > 0 else _cores()
         if chosen == "llvm":
-            from dgam.features import flow_native
+            from dgam.flow import native
 
-            result = torch.from_numpy(flow_native.solve(*arrays, sizes, settings, workers))
+            result = torch.from_numpy(native.solve(*arrays, sizes, settings, workers))
         else:
             result = torch.from_numpy(_opencv(*arrays, settings, workers))
     return result if isinstance(previous, Tensor) else result.numpy()

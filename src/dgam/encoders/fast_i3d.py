@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dgam.core.errors import InputError
-from dgam.features.i3d import FEATURES, I3D, MIXED_CHANNELS, pool_places, same_padding
+from dgam.encoders.i3d import FEATURES, I3D, MIXED_CHANNELS, pool_places, same_padding
 
 Precision = Literal["float32", "bfloat16"]
 Triple = tuple[int, int, int]

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgam.core.errors import InputError
-from dgam.features.crc32c import masked_crc32c
-from dgam.features.sstable import Cursor, damaged, read_table
+from dgam.encoders.crc32c import masked_crc32c
+from dgam.encoders.sstable import Cursor, damaged, read_table
 
 _MAX_INDEX_BYTES = 16 << 20
 _MAX_DIMENSIONS = 16

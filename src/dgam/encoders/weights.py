@@ -14,9 +14,9 @@ from torch import Tensor
 
 from dgam.core.errors import InputError, InputProblems, Problem
 from dgam.core.files import atomic_write
-from dgam.features.i3d import FEATURES, I3D, KINETICS_CLASSES
-from dgam.features.i3d_names import pytorch_names, tensorflow_names
-from dgam.features.tensor_bundle import TensorBundle
+from dgam.encoders.i3d import FEATURES, I3D, KINETICS_CLASSES
+from dgam.encoders.i3d_names import pytorch_names, tensorflow_names
+from dgam.encoders.tensor_bundle import TensorBundle
 
 CHANNELS = {"rgb": 3, "flow": 2}
 _MAX_CLASSES = 100_000

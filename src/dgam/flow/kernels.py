@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-from dgam.features.flow_ir import (
+from dgam.flow.median import MIDDLE, SELECT_MEDIAN, SORT_COLUMN, compare
+from dgam.flow.vector_ir import (
     FLOAT,
     INTEGER,
     POINTER,
@@ -28,7 +29,6 @@ from dgam.features.flow_ir import (
     host_lanes,
     new_module,
 )
-from dgam.features.flow_median import MIDDLE, SELECT_MEDIAN, SORT_COLUMN, compare
 
 MARGIN = 16
 BORDER = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dgam.features.i3d import I3D
+from dgam.encoders.i3d import I3D
 
 # Our name's last part to the published ones'.
 _TENSORFLOW = {

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgam.core.errors import InputError
-from dgam.features.framing import Picture
+from dgam.video.framing import Picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ PAIRS = {"cpu": 16, "cuda": 128}
 class NeighbourFlow:
     """The TV-L1 flow from each picture to the next, by one method on one device.
 
-    ``method`` and ``parameters`` are those of :mod:`dgam.features.flow`, "auto" for whatever is fastest here;
+    ``method`` and ``parameters`` are those of :mod:`dgam.flow.tvl1`, "auto" for whatever is fastest here;
     ``device`` is "auto" or a torch device; ``bound`` is in pixels; ``threads`` 0 means one a core.
     :attr:`settings` says what was chosen, fit for JSON. InputError for a method or parameter that cannot be.
     """
@@ -37,8 +37,8 @@ class NeighbourFlow:
         quantised: bool = True,
         threads: int = 0,
     ) -> None:
-        from dgam.features.fast_i3d import choose_device
-        from dgam.features.flow import FlowSettings, choose_method
+        from dgam.encoders.fast_i3d import choose_device
+        from dgam.flow.tvl1 import FlowSettings, choose_method
 
         known = {field.name.rstrip("_"): field.name for field in dataclasses.fields(FlowSettings)}
         given = {name.rstrip("_"): value for name, value in (parameters or {}).items()}
@@ -60,7 +60,7 @@ class NeighbourFlow:
 
         uint8 levels over ± the bound where quantised, else float32 in pixels.
         """
-        from dgam.features.flow import flow, grey, quantise
+        from dgam.flow.tvl1 import flow, grey, quantise
 
         if self._method == "torch":
             return self._by_torch(pictures)
@@ -72,7 +72,7 @@ class NeighbourFlow:
     def _by_torch(self, pictures: Picture) -> NDArray[Any]:
         import torch
 
-        from dgam.features.flow import flow, grey, quantise
+        from dgam.flow.tvl1 import flow, grey, quantise
 
         light: Tensor = grey(torch.from_numpy(pictures).to(self._device))  # (n, H, W)
         size = PAIRS.get(self._device.type, PAIRS["cpu"])

@@ -11,10 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from dgam.core.errors import InputError
-from dgam.features.extract_pool import use_threads
-from dgam.features.extract_report import VideoReport
-from dgam.features.extract_worker import ExtractSettings, VideoExtractor
-from dgam.features.video_list import VideoFile
+from dgam.extraction.pool import use_threads
+from dgam.extraction.report import VideoReport
+from dgam.extraction.worker import ExtractSettings, VideoExtractor
+from dgam.video.listing import VideoFile
 
 RETRIES = 3
 

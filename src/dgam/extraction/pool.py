@@ -15,10 +15,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from dgam.core.errors import InputError
-from dgam.features.extract_lock import worker as show_at_work
-from dgam.features.extract_report import VideoReport
-from dgam.features.extract_worker import ExtractSettings, VideoExtractor
-from dgam.features.video_list import VideoFile
+from dgam.extraction.lock import worker as show_at_work
+from dgam.extraction.report import VideoReport
+from dgam.extraction.worker import ExtractSettings, VideoExtractor
+from dgam.video.listing import VideoFile
 
 TRIES = 2
 """How often a video may take its worker down with it before it counts as failed."""

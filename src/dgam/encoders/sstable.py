@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 
 from dgam.core.errors import InputError
-from dgam.features.crc32c import masked_crc32c
+from dgam.encoders.crc32c import masked_crc32c
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48

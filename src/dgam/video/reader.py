@@ -19,8 +19,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from dgam.core.errors import InputError
-from dgam.features.container import describe, open_video, promised_seconds
-from dgam.features.framing import FrameSettings, Orientation, Picture, resized
+from dgam.video.container import describe, open_video, promised_seconds
+from dgam.video.framing import FrameSettings, Orientation, Picture, resized
 
 # Exact rounding and the bit-exact code path, so that a picture does not depend on the processor's make.
 _SCALER = Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dgam.core.errors import InputError
-from dgam.features.encoder import Clips, EncoderOptions
+from dgam.encoders.encoder import Clips, EncoderOptions
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgam.core.timeline import SnippetGrid
-from dgam.features.encoder import SnippetEncoder
-from dgam.features.extract_channel import Cancelled, Channel
-from dgam.features.framing import Picture
-from dgam.features.video import FrameReader
+from dgam.encoders.encoder import SnippetEncoder
+from dgam.extraction.channel import Cancelled, Channel
+from dgam.video.framing import Picture
+from dgam.video.reader import FrameReader
 
 STAGES = ("decode", "flow", "network")
 CHUNK_BYTES = 48 << 20

@@ -10,10 +10,10 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from dgam.features.flow_ir import Library
-from dgam.features.flow_kernels import BLOCK, BORDER, MARGIN, library
-from dgam.features.flow_pyramid import resize_table
-from dgam.features.flow_settings import FlowSettings
+from dgam.flow.kernels import BLOCK, BORDER, MARGIN, library
+from dgam.flow.pyramid import resize_table
+from dgam.flow.settings import FlowSettings
+from dgam.flow.vector_ir import Library
 
 Floats = NDArray[np.float32]
 _VECTOR = 16  # rows are padded to whole vectors of the widest processors

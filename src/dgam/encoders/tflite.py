@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dgam.core.errors import InputError
 from dgam.core.files import sha256_of
-from dgam.features.encoder import Clips, EncoderOptions, Setting, Vectors, check_clips
+from dgam.encoders.encoder import Clips, EncoderOptions, Setting, Vectors, check_clips
 
 FRAME_STEP = 2
 _HEAD = "head/project"  # part of the name of the last convolution's tensor
@@ -62,7 +62,7 @@ class MoViNetEncoder:
         }
 
     def encode(self, stream: str, clips: Clips) -> Vectors:
-        """See :meth:`dgam.features.encoder.SnippetEncoder.encode`."""
+        """See :meth:`dgam.encoders.encoder.SnippetEncoder.encode`."""
         check_clips(stream, clips, self.streams)
         rows = np.zeros((len(clips), self.streams["rgb"]), dtype=np.float32)
         for row, clip in zip(rows, clips, strict=True):

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from dgam.core.errors import InputError
-from dgam.features.i3d import I3D
-from dgam.features.weights import CHANNELS
+from dgam.encoders.i3d import I3D
+from dgam.encoders.weights import CHANNELS
 
 TOLERANCE = 0.02
 """How far a score may lie from the published one, which another library computed on another machine."""
