@@ -11,7 +11,7 @@ from dgam.training.engine import Batch, Engine, attention_losses, cvae_losses, l
 
 
 def engine(*overrides: str, seed: int = 0) -> Engine:
-    config = load_config(overrides=("loss.warmup_epochs=0", *overrides)).for_stream("rgb")
+    config = load_config("thumos14", overrides=("loss.warmup_epochs=0", *overrides)).for_stream("rgb")
     shape = ModelShape(dimension=6, classes=3, attention_hidden=8, cvae_hidden=8, latent=4, r=config.model.r)
     model = DGAM(shape, torch.Generator().manual_seed(seed))
     return Engine(model, config, torch.Generator().manual_seed(seed + 1))

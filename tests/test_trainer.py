@@ -37,7 +37,7 @@ SMALL = (
 
 
 def config(*overrides: str) -> Config:
-    return load_config(overrides=(*SMALL, *overrides)).for_stream("rgb")
+    return load_config("thumos14", overrides=(*SMALL, *overrides)).for_stream("rgb")
 
 
 def features(seed: int = 0, videos: int = 10) -> ArrayFeatures:

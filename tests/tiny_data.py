@@ -6,12 +6,17 @@ Simulated by hand: in the middle third of a video its actions are on, each in a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+import dgam
 from data_helpers import Arrays
 from dgam.core.config import Config, load_config
+from dgam.core.run import Run
 from dgam.core.types import AnnotatedVideo, Segment, SegmentAnnotations, VideoLabels
+from dgam.features.source import ArrayFeatures
 
 SECONDS = 0.64  # of a snippet
 
@@ -63,3 +68,33 @@ def truth(actions: Mapping[str, Sequence[str]] = ACTIONS) -> SegmentAnnotations:
         start, end = (4 + index) * SECONDS, 2 * (4 + index) * SECONDS
         videos[video] = AnnotatedVideo(tuple(Segment(start, end, name) for name in own), "test")
     return SegmentAnnotations(videos, source="gt.json")
+
+
+def features(changes: Mapping[str, Mapping[str, Any]] | None = None) -> ArrayFeatures:
+    """The tiny features, some videos changed or added."""
+    return ArrayFeatures({**arrays(), **(changes or {})})
+
+
+def train(out: Path, *overrides: str, source: Any = None, **options: Any) -> Run:
+    """Train the tiny models; ``options`` are those of ``dgam.train``, and ``labels`` and ``config``."""
+    return dgam.train(
+        source if source is not None else features(),
+        options.pop("labels", labels()),
+        out,
+        config=options.pop("config", settings(*overrides)),
+        **options,
+    )
+
+
+def weights(run: Run, stream: str = "rgb") -> bytes:
+    """The bytes of a stream's weights."""
+    return (run.folder(stream) / "model.safetensors").read_bytes()
+
+
+def broken() -> dict[str, dict[str, Any]]:
+    """v1 with a NaN in rgb, v3 without flow, v4 without a snippet."""
+    made = arrays()
+    made["v1"]["rgb"][2, 3] = np.nan
+    del made["v3"]["flow"]
+    made["v4"] = {stream: x[:0] for stream, x in made["v4"].items()}
+    return {video: made[video] for video in ("v1", "v3", "v4")}

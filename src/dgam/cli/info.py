@@ -13,7 +13,7 @@ from pathlib import Path
 import dgam
 from dgam.cli.options import FeatureOptions, SettingOptions
 from dgam.cli.settings_help import describe_settings
-from dgam.core.config import PER_STREAM, Config, preset_names, preset_text
+from dgam.core.config import PER_STREAM, Config, load_config, preset_names, preset_text
 from dgam.core.errors import InputError
 from dgam.core.origins import nearest_of
 from dgam.core.run import Run, load_run
@@ -142,14 +142,15 @@ def _run(run: Run) -> str:
         "streams": _streams(run.streams.items()),
         "classes": f"{len(run.classes)}: {', '.join(run.classes)}",
         "weights": run.selection,
-        "settings": "; ".join(_changed(run.config)) or "as in the defaults",
+        "settings": "; ".join(_changed(run.config)) or "as in the preset",
     }
     return _table(rows)
 
 
 def _changed(config: Config) -> list[str]:
-    """The settings that differ from the defaults, dotted."""
-    default, values = Config().model_dump(), config.model_dump()
+    """The settings that differ from those of the run's preset, dotted."""
+    started_from = load_config(config.preset) if config.preset in preset_names() else Config()
+    default, values = started_from.model_dump(), config.model_dump()
     common = [
         f"{section}.{name}={value}"
         for section in SECTIONS
