@@ -27,7 +27,7 @@ help:  ## this list
 setup: $(STAMP)  ## install dgam and its tools into .venv (the targets below do so when needed)
 
 demo: $(STAMP)  ## see it work: simulate, train, localise, evaluate, draw (3 minutes)
-	@$(BIN)/dgam demo
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/dgam demo
 
 test: $(STAMP)  ## the test suite but for its slow part
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)

@@ -137,11 +137,13 @@ def test_results_say_how_they_came_about(trained: Run, tmp_path: Path) -> None:
 
 
 def test_statistics_are_those_of_table_2(trained: Run) -> None:
-    found = dgam.statistics(trained, features(), tiny_data.truth(), threshold=0.4)
+    # Labels that the model does not agree with, so that it matters which classes are looked at.
+    actions = {**tiny_data.ACTIONS, "v0": ("jump",), "v1": ("dive",)}
+    found = dgam.statistics(trained, features(), tiny_data.truth(actions), threshold=0.4)
     assert found.keys() == {"rgb", "flow"}
     for stream, statistics in found.items():
         model, counts = load_model(trained.folder(stream) / "model.safetensors"), np.zeros(5)
-        for index, (video, names) in enumerate(tiny_data.ACTIONS.items()):
+        for index, (video, names) in enumerate(actions.items()):
             x, third = torch.from_numpy(tiny_data.arrays()[video][stream])[None], 4 + index
             with torch.no_grad():
                 attention, _, tcam = model(x)

@@ -77,6 +77,20 @@ def test_restart_begins_anew(tmp_path: Path) -> None:
     assert tree_bytes(tmp_path / "run" / "rgb") == tree_bytes(tmp_path / "other" / "rgb")
 
 
+def test_a_restart_that_is_interrupted_leaves_no_half_old_run(tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(stream: str, epoch: int, losses: dict[str, float]) -> None:
+        raise Stop
+
+    train(tmp_path)
+    with pytest.raises(Stop):
+        train(tmp_path, "loss.alpha=0.5", restart=True, on_epoch=stop)
+    with pytest.raises(InputError, match="not a run folder"):
+        dgam.localize(tmp_path, features())
+
+
 def test_restart_removes_nothing_but_its_own_files(tmp_path: Path) -> None:
     """A run folder may be the folder of the features, where streams have folders of the same names."""
     write_streams(tmp_path, tiny_data.arrays())

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dgam.core.config import PER_STREAM, Config, load_config, preset_names, preset_text
+from dgam.core.config import PER_STREAM, Config, change_config, load_config, preset_names, preset_text
 from dgam.core.errors import InputProblems
 
 
@@ -241,3 +241,13 @@ def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
     found = problems_of(file=tmp_path / "bomb.yaml", text="\n".join(lines))
     assert len(found) == 9
     assert max(map(len, found)) < 500
+
+
+def test_a_setting_given_later_wins_over_what_the_preset_says_of_one_stream() -> None:
+    config = load_config("thumos14", overrides=["loss.gamma1=0"])
+    assert [config.for_stream(s).loss.gamma1 for s in ("rgb", "flow")] == [0, 0]
+    both = load_config("thumos14", overrides=["loss.gamma1=0", "streams.flow.loss.gamma1=2"])
+    assert [both.for_stream(s).loss.gamma1 for s in ("rgb", "flow")] == [0, 2]
+    changed = change_config(load_config("release-thumos14"), ["localize.thresholds=[0.5]"])
+    assert [changed.for_stream(s).localize.thresholds for s in ("rgb", "flow")] == [(0.5,), (0.5,)]
+    assert changed.for_stream("flow").localize.stream_mix == 0.65, "the stream's other settings stay"

@@ -264,3 +264,14 @@ def test_joint_streams_are_one_input(tmp_path: Path) -> None:
     data = SnippetDataset(ArrayFeatures(arrays), labels(), "rgb+flow", snippets=8, seed=0)
     train_stream(data, config("train.epochs=1"), tmp_path, seed=0)
     assert load_model(tmp_path / "model.safetensors").shape.dimension == 8
+
+
+def test_the_order_of_label_rows_changes_nothing(tmp_path: Path) -> None:
+    known = labels()
+    turned = known.only(reversed(known.videos))
+    for name, order in (("a", known), ("b", turned)):
+        data = SnippetDataset(features(), order, "rgb", snippets=8, seed=0)
+        train_stream(data, config(), tmp_path / name, seed=0)
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (
+        tmp_path / "b" / "model.safetensors"
+    ).read_bytes()

@@ -255,7 +255,7 @@ def load_config(
     origins = [_read_preset(chosen, problems), *own, *(read_override(text, problems) for text in overrides)]
     values: dict[str, Any] = {"preset": chosen}
     for origin in origins:
-        values = merge(values, origin.values)
+        values = _on_top(values, origin.values)
     config = _validate(values, origins, problems)
     if problems or config is None:
         raise InputProblems("The settings are not usable:", problems)
@@ -268,11 +268,33 @@ def change_config(config: Config, overrides: Sequence[str]) -> Config:
     origins = [read_override(text, problems) for text in overrides]
     values = config.model_dump()
     for origin in origins:
-        values = merge(values, origin.values)
+        values = _on_top(values, origin.values)
     changed = _validate(values, origins, problems)
     if problems or changed is None:
         raise InputProblems("The settings are not usable:", problems)
     return changed
+
+
+def _on_top(values: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with ``top`` on top: what comes later wins, also over an earlier value for one stream.
+
+    So ``--set loss.gamma1=0`` holds for every stream, whatever the preset says of one of them.
+    """
+    streams = values.get("streams")
+    if not isinstance(streams, Mapping):
+        return merge(values, top)
+    kept: dict[str, Any] = {}
+    for stream, sections in streams.items():
+        kept[stream] = sections
+        if isinstance(sections, Mapping):
+            kept[stream] = {name: _without(own, top.get(name)) for name, own in sections.items()}
+    return merge({**values, "streams": kept}, top)
+
+
+def _without(settings: Any, later: Any) -> Any:
+    if not isinstance(settings, Mapping) or not isinstance(later, Mapping):
+        return settings
+    return {name: value for name, value in settings.items() if name not in later}
 
 
 def _read_preset(name: str, problems: list[Problem]) -> Origin:

@@ -30,6 +30,7 @@ class SnippetDataset:
     def __init__(
         self, features: FeatureSource, labels: VideoLabels, stream: str, *, snippets: int, seed: int
     ) -> None:
+        labels = labels.only(sorted(labels.videos))  # so that the order of a file's rows changes nothing
         self.videos = labels.videos
         self.classes = labels.classes
         self.stream = stream
