@@ -83,8 +83,6 @@ class NetworkOptions:
     """Where the network and the flow run: auto, cpu, cuda, cuda:1."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the network."""
-    no_compile: bool = False
-    """Keep an encoder from compiling its network; none of the built-in ones does."""
     batch: int | None = None
     """Snippets that go through the network together. [default: the encoder's choice]"""
     seed: int = 0
@@ -122,7 +120,6 @@ class NetworkOptions:
             weights=paths,
             device=self.device,
             precision=self.precision,
-            compile=not self.no_compile,
             batch=self.batch,
             short_side=pictures.short_side,
             crop=pictures.crop,

@@ -93,8 +93,6 @@ class EncoderOptions:
     """``auto`` (a CUDA device where there is one), or a torch device such as ``cpu`` or ``cuda:1``."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the network."""
-    compile: bool = True
-    """Whether an encoder that compiles its network may do so; none of the built-in ones does."""
     batch: int | None = None
     """Snippets that go through the network together; None: the encoder's choice for the device."""
     short_side: int | None = None
