@@ -26,7 +26,7 @@ help:  ## this list
 
 setup: $(STAMP)  ## install dgam and its tools into .venv (the targets below do so when needed)
 
-demo: $(STAMP)  ## see it work: simulate, train, localise, evaluate, draw (3 minutes)
+demo: $(STAMP)  ## see it work: simulate, train, localise, evaluate, draw (a minute or two)
 	@OMP_WAIT_POLICY=PASSIVE $(BIN)/dgam demo
 
 test: $(STAMP)  ## the test suite but for its slow part

@@ -11,7 +11,7 @@ Find when actions happen in long videos, after training on video labels alone.
 
 The model is DGAM (Shi et al., CVPR 2020). Snippet features and a list of
 labels for each video go in; segments with labels and scores come out.
-"dgam demo" shows the whole of it on simulated data in about three minutes."""
+"dgam demo" shows the whole of it on simulated data in a minute or two."""
 
 EPILOGUE = """\
 With features of your own, from training to mAP:
@@ -35,7 +35,7 @@ COMMANDS = {
     "train": ("dgam.cli.train:train", "Train on video labels, one model for each stream."),
     "localize": ("dgam.cli.localize:localize", "Find segments in videos with a trained run."),
     "evaluate": ("dgam.cli.evaluate:evaluate", "Compute mAP and its analysis against ground truth."),
-    "demo": ("dgam.cli.demo:demo", "See all of it work on simulated data, in three minutes."),
+    "demo": ("dgam.cli.demo:demo", "See all of it work on simulated data, in a minute or two."),
     "info": ("dgam.cli.info:info", "Show versions and settings, or describe a run or features."),
 }
 

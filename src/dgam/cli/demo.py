@@ -26,7 +26,7 @@ PICTURES = 3
 
 
 def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:
-    """See all of it work on simulated data, in about three minutes on two cores.
+    """See all of it work on simulated data, in a minute or two on two cores.
 
     Simulates snippet features of untrimmed videos, trains both streams on video labels alone, with and
     without the generative part of DGAM, finds the actions in the test videos, evaluates, and leaves tables
