@@ -81,6 +81,7 @@ def opencv_one(pair: Pairs) -> tuple[NDArray[np.float32], float]:
     import cv2
 
     cv2.setNumThreads(1)
+    # OpenCV annotates the contrib modules in some versions only.
     create: Any = cv2.optflow.DualTVL1OpticalFlow_create  # type: ignore[attr-defined,unused-ignore]
     start = time.process_time()
     return np.asarray(create().calc(*pair, None)), time.process_time() - start

@@ -60,6 +60,7 @@ def compiled(network: I3D) -> Way:
     network = copy.deepcopy(network).requires_grad_(False)
     for _, unit in network.units():
         unit.fold()
+    # torch's annotations of Module.to lack memory_format by itself.
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     forward = torch.compile(network.features, dynamic=False, options={"freezing": True})
 
@@ -76,6 +77,7 @@ def openvino(network: I3D, clips: Tensor, precision: str, threads: int) -> Way:
     folded = copy.deepcopy(network).requires_grad_(False)
     for _, unit in folded.units():
         unit.fold()
+    # The plain network is made to stop at the features, as the fast one does.
     folded.forward = folded.features  # type: ignore[method-assign]
     converted = runtime.convert_model(torch.export.export(folded, (clips,)))
     settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}

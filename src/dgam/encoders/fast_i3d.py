@@ -188,6 +188,7 @@ def _every(axis: int, step: int) -> tuple[slice, ...]:
 
 def _has_fused_kernels(weight: Tensor) -> bool:
     """Whether torch's oneDNN kernels, the ones its compiler uses, can run this convolution."""
+    # torch.backends.mkldnn has no annotations.
     if weight.device.type != "cpu" or not bool(torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
         return False
     operators = torch.ops.mkldnn

@@ -51,6 +51,7 @@ class I3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores before the softmax, shape ``(B, classes)``, averaged over time."""
+        # nn.Module.__call__ is annotated as returning Any; the head gives a Tensor.
         return self.Logits(self.features(x))  # type: ignore[no-any-return]
 
     def features(self, x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from dgam.core.errors import InputError
 try:
     import fcntl
 except ImportError:  # Windows: the user has to see to it
+    # Windows has no fcntl; None stands for it, and the lock does without.
     fcntl = None  # type: ignore[assignment]
 
 PATIENCE = 60.0

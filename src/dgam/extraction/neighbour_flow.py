@@ -45,6 +45,7 @@ class NeighbourFlow:
         if unknown := sorted(set(given) - set(known)):
             raise InputError(f"flow has no parameter {unknown[0]!r}, only {', '.join(known)}.")
         try:
+            # The values are checked by FlowSettings itself, which says in words what is wrong.
             self._parameters = FlowSettings(**{known[name]: value for name, value in given.items()})  # type: ignore[arg-type]
         except TypeError:
             raise InputError(f"flow parameters must be numbers, got {given}.") from None

@@ -65,6 +65,7 @@ def extract_on_ray(
 
 def _join(ray: object) -> None:
     """Join the running cluster, or start one on this machine."""
+    # ray makes its public names at run time, so the type checker does not see init.
     init = ray.init  # type: ignore[attr-defined]
     try:
         init(address="auto", log_to_driver=False, logging_level="warning")

@@ -166,6 +166,7 @@ def _opencv(
 ) -> NDArray[np.float32]:
     import cv2
 
+    # OpenCV annotates the contrib modules in some versions only.
     create: Any = cv2.optflow.DualTVL1OpticalFlow_create  # type: ignore[attr-defined,unused-ignore]
 
     def one(index: int) -> NDArray[np.float32]:

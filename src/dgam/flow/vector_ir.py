@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+# llvmlite has no annotations.
 import llvmlite.binding as llvm  # type: ignore[import-untyped,unused-ignore]
 from llvmlite import ir  # type: ignore[import-untyped,unused-ignore]
 

@@ -81,6 +81,7 @@ class Table:
         """CSV with all digits; a column with deviations is followed by one named "… std". No title, no
         notes."""
         spread = [
+            # isinstance narrows row[i] for the reader; the type checker does not narrow an index.
             any(isinstance(row[i], Number) and row[i].spread is not None for row in self.rows)  # type: ignore[union-attr]
             for i in range(len(self.columns))
         ]
