@@ -1,0 +1,54 @@
+"""What the README tells a reader to type is executed as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import dgam
+from dgam.cli import main
+from dgam.cli.app import COMMANDS
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the files that the README speaks of; simulated data."""
+    dgam.simulate(tmp_path, train=6, test=4, classes=2, max_snippets=60, instances=4.0, dimension=8)
+    (tmp_path / "train").rename(tmp_path / "features")
+    (tmp_path / "test").rename(tmp_path / "new_features")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_python_example_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert re.fullmatch(r"\([\d.e-]+, [\d.e-]+, [\d.e-]+\)\n|\[[\d.e, -]+\]\n", printed)
+    assert dgam.read_detections(folder / "detections.json").videos
+
+
+def test_the_commands_for_features_run(folder: Path) -> None:
+    """check, train, localize and evaluate; extract and weights need videos and the network, and have tests of
+    their own."""
+    del folder
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    lines = [shlex.split(line, comments=True) for block in blocks[1:3] for line in block.splitlines()]
+    commands = [words[1:] for words in lines if words and words[0] == "dgam"]
+    ran = [words for words in commands if words[0] in ("check", "train", "localize", "evaluate")]
+    assert [words[0] for words in ran] == ["check", "train", "localize", "evaluate"]
+    for words in ran:
+        # The README localises the folder it trained on; here the test videos lie apart.
+        words = ["new_features" if (words[0], word) == ("localize", "features") else word for word in words]
+        assert main(words) == 0, words
+
+
+def test_every_command_that_the_readme_names_exists() -> None:
+    named = set(re.findall(r"(?:^|`)dgam ([a-z]+)", README, flags=re.MULTILINE))
+    assert {"extract", "weights", "train", "info"} <= named
+    assert named <= set(COMMANDS)
