@@ -1,9 +1,9 @@
 """I3D's forward pass for extraction: the same features as :meth:`I3D.features`, several times faster.
 
 Batch norms are folded into the convolutions, memory is laid out channels last, convolutions run as oneDNN
-kernels with the ReLU inside and their weights packed beforehand, max pools run one axis at a time, and
-bfloat16 is there for processors and GPUs that have it. Nothing is compiled, so the first clip is as fast as
-the rest.
+kernels with the ReLU inside and their weights packed beforehand, the large ones frame by frame or with a
+third of their products saved, max pools run one axis at a time, and bfloat16 is there for processors and
+GPUs that have it. Nothing is compiled, so the first clip is as fast as the rest.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dgam.core.errors import InputError
+from dgam.encoders.fused_convolution import ByFrames, ByPairs, FusedConvolution, has_fused_kernels
 from dgam.encoders.i3d import FEATURES, I3D, MIXED_CHANNELS, pool_places, same_padding
 
 Precision = Literal["float32", "bfloat16"]
 Triple = tuple[int, int, int]
+
+# 3×3×3 convolutions large enough in space for ByPairs to be faster than the plain form.
+IN_PAIRS = ("Conv3d_2c_3x3", "Mixed_3b.b1b", "Mixed_3c.b1b")
 
 
 class FastI3D:
@@ -38,15 +42,19 @@ class FastI3D:
         self.device = device
         self.batch = batch or (1 if device.type == "cpu" else 32)
         self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self._convolutions = {}
+        self._convolutions: dict[str, FusedConvolution] = {}
+        self._framewise: dict[str, ByFrames | ByPairs] = {}
         for name, unit in copy.deepcopy(network).units():
             unit.fold()
             weight, bias = unit.conv.weight.detach(), unit.conv.bias
             assert bias is not None
             weight, bias = weight.to(device, self._dtype), bias.detach().to(device, self._dtype)
             if name == "Conv3d_1a_7x7":
-                self._stem = FusedConvolution(weight, bias, stride=2)
-                self._stem_in_blocks = FusedConvolution(weight_in_blocks(weight), bias)
+                self._stem = ByFrames(weight, bias, stride=2)
+                self._stem_in_blocks = FusedConvolution(weight_in_blocks(weight), bias, padding=(0, 0, 0))
+            elif name in IN_PAIRS:
+                by_pairs = self._dtype == torch.float32 and has_fused_kernels(weight)
+                self._framewise[name] = ByPairs(weight, bias) if by_pairs else ByFrames(weight, bias)
             else:
                 self._convolutions[name] = FusedConvolution(weight, bias)
 
@@ -63,10 +71,10 @@ class FastI3D:
         count = len(clips)
         if count < self.batch:
             clips = torch.cat([clips, clips[-1:].expand(self.batch - count, -1, -1, -1, -1)])
-        x = self._first(clips.to(self._dtype))  # (B, 64, L/2, H/2, W/2)
-        x = max_pool_nonnegative(x, (1, 3, 3), (1, 2, 2))
-        x = self._convolutions["Conv3d_2c_3x3"](self._convolutions["Conv3d_2b_1x1"](x))
-        x = max_pool_nonnegative(x, (1, 3, 3), (1, 2, 2))
+        x = self._first(clips.to(self._dtype))  # (B, 64, L/2, H/4, W/4)
+        frames = self._framewise["Conv3d_2c_3x3"](x)
+        # (B, 192, L/2, H/8, W/8)
+        x = torch.cat([max_pool_nonnegative(frame, (1, 3, 3), (1, 2, 2)) for frame in frames], dim=2)
         for name in MIXED_CHANNELS:
             if name == "Mixed_4b":
                 x = max_pool_nonnegative(x, (3, 3, 3), (2, 2, 2))
@@ -76,46 +84,30 @@ class FastI3D:
         return pool_places(x)[:count]
 
     def _first(self, clips: Tensor) -> Tensor:
+        """Up to Conv3d_2b_1x1."""
+        thin = self._convolutions["Conv3d_2b_1x1"]
         # With 3 channels, bfloat16's matrix units stay mostly empty; blocks of 2×2×2 pixels make 24 of
         # them. In float32 the plain form is faster.
         if self._dtype == torch.bfloat16 and all(size % 2 == 0 for size in clips.shape[2:]):
-            return self._stem_in_blocks(clip_in_blocks(clips))
-        pads = [same_padding(size, 7, 2) for size in clips.shape[2:]]
-        return self._stem(F.pad(clips, [side for pad in reversed(pads) for side in pad]))
+            x = self._stem_in_blocks(clip_in_blocks(clips))  # (B, 64, L/2, H/2, W/2)
+            return thin(max_pool_nonnegative(x, (1, 3, 3), (1, 2, 2)))
+        frames = [thin(max_pool_nonnegative(frame, (1, 3, 3), (1, 2, 2))) for frame in self._stem(clips)]
+        return torch.cat(frames, dim=2)  # (B, 64, L/2, H/4, W/4)
 
     def _mixed(self, name: str, x: Tensor) -> Tensor:
-        b0, b1a, b1b, b2a, b2b, b3b = (
-            self._convolutions[f"{name}.{branch}"] for branch in ("b0", "b1a", "b1b", "b2a", "b2b", "b3b")
+        def branch(letter: str, x: Tensor) -> Tensor:
+            place = f"{name}.{letter}"
+            if place in self._framewise:
+                return torch.cat(list(self._framewise[place](x)), dim=2)  # (B, outputs, T, H, W)
+            return self._convolutions[place](x)
+
+        branches = (
+            branch("b0", x),
+            branch("b1b", branch("b1a", x)),
+            branch("b2b", branch("b2a", x)),
+            branch("b3b", max_pool_nonnegative(x, (3, 3, 3), (1, 1, 1))),
         )
-        pooled = max_pool_nonnegative(x, (3, 3, 3), (1, 1, 1))
-        return torch.cat([b0(x), b1b(b1a(x)), b2b(b2a(x)), b3b(pooled)], dim=1)  # (B, channels, T, H, W)
-
-
-class FusedConvolution:
-    """Convolution, bias and ReLU in one. It pads to keep the size where stride is 1 and the kernel odd."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, stride: int = 1) -> None:
-        self._weight = weight.contiguous(memory_format=torch.channels_last_3d)
-        self._bias = bias
-        self._stride = [stride] * 3
-        kernel = weight.shape[2]
-        self._padding = [kernel // 2 if stride == 1 and kernel % 2 else 0] * 3
-        self._fused = _has_fused_kernels(weight)
-        self._packed: tuple[torch.Size, Tensor] | None = None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last_3d)
-        if not self._fused:
-            return F.relu_(F.conv3d(x, self._weight, self._bias, self._stride, self._padding))
-        if self._packed is None or self._packed[0] != x.shape:  # the best layout depends on the shape
-            packed = torch.ops.mkldnn._reorder_convolution_weight(
-                self._weight, self._padding, self._stride, [1, 1, 1], 1, list(x.shape)
-            )
-            self._packed = (x.shape, packed)
-        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self._packed[1], self._bias, self._padding, self._stride, [1, 1, 1], 1, "relu", [], ""
-        )
-        return result
+        return torch.cat(branches, dim=1)  # (B, channels, T, H, W)
 
 
 def max_pool_nonnegative(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
@@ -184,19 +176,6 @@ def choose_device(name: str) -> torch.device:
 
 def _every(axis: int, step: int) -> tuple[slice, ...]:
     return (*(slice(None),) * axis, slice(None, None, step))
-
-
-def _has_fused_kernels(weight: Tensor) -> bool:
-    """Whether torch's oneDNN kernels, the ones its compiler uses, can run this convolution."""
-    # torch.backends.mkldnn has no annotations.
-    if weight.device.type != "cpu" or not bool(torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
-        return False
-    operators = torch.ops.mkldnn
-    if not all(
-        hasattr(operators, name) for name in ("_convolution_pointwise", "_reorder_convolution_weight")
-    ):
-        return False
-    return weight.dtype != torch.bfloat16 or bool(operators._is_mkldnn_bf16_supported())
 
 
 def _exact_kernels(device: torch.device) -> AbstractContextManager[None]:
