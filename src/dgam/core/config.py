@@ -171,6 +171,14 @@ class LocalizeSettings(_Section):
     value."""
     thresholds: Annotated[tuple[Fraction01, ...], Field(min_length=1)] = (0.5,)
     """t_att: each threshold contributes its segments."""
+    fusion: Literal["segments", "geometric", "mean"] = "segments"
+    """How streams meet. segments: each finds its own, which NMS thins together (the paper); geometric, mean:
+    attention and TCAM of all streams are fused first, attention by that mean, and give one list of
+    segments."""
+    attention_share: Positive = 1.0
+    """This stream's share in fused attention, in proportion to the others' shares."""
+    class_share: Positive = 1.0
+    """This stream's share in fused TCAM and class probabilities, in proportion to the others' shares."""
     score: Literal["pooled", "tcam"] = "pooled"
     """A segment's class score. pooled: the classifier's output, before softmax, for the segment's
     features pooled with attention (equation 17's s); tcam: the mean of λ times the λ·sigmoid(TCAM) mixed

@@ -16,6 +16,7 @@ from dgam.core.config import LocalizeSettings
 from dgam.core.errors import InputError
 from dgam.core.timeline import Timeline
 from dgam.core.types import Detection
+from dgam.detection.fusion import fuse_curves
 from dgam.detection.nms import suppress_per_class
 from dgam.detection.proposals import (
     Floats,
@@ -31,7 +32,8 @@ from dgam.detection.proposals import (
 
 Numbers = Floats | Integers
 
-_SHARED = ("nms", "nms_tiou", "nms_sigma", "max_detections")
+_SHARED = ("fusion", "nms", "nms_tiou", "nms_sigma", "max_detections")
+_OWN_IN_FUSION = {"attention_share", "class_share"}
 # Far below any attention that matters, far above float64's least: where λ is 0 all over a stretch, pooling
 # with it becomes the plain mean, the limit of any constant λ, in place of 0/0.
 _LEAST_ATTENTION = 1e-30
@@ -106,15 +108,15 @@ def contrast_scores(
     could speak against the segment (the release agrees).
     """
 
-    def mean(a: Numbers, b: Numbers) -> Floats:
-        total = integrate(values, row, a, b)
-        weight = integrate(weights[:, None], np.zeros_like(row), a, b)
-        return np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
-
     width = margin * (end - start)
-    left = mean(np.maximum(start - width, 0), start)
-    right = mean(end, np.minimum(end + width, len(values)))
-    return mean(start, end) - eta * left - eta * right
+    left, right = np.maximum(start - width, 0), np.minimum(end + width, len(values))
+    # The stretches inside, left and right, and the weights beside the values, all in one go.
+    a, b = np.tile(np.concatenate([start, left, end]), 2), np.tile(np.concatenate([end, start, right]), 2)
+    curve = np.concatenate([row, row, row, np.full(3 * len(row), values.shape[1])])
+    integrals = integrate(np.column_stack([values, weights]), curve, a, b)  # (2 · 3 · n,)
+    total, weight = integrals.reshape(2, 3, len(row))  # (3, n) each
+    score = np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
+    return np.asarray(score[0] - eta * score[1] - eta * score[2])
 
 
 def pooled_curves(curves: StreamCurves, classes: Integers) -> tuple[Floats, Floats]:
@@ -149,23 +151,26 @@ def stream_candidates(
     all chosen classes and found once.
     """
     classes = choose_classes(curves.probabilities, settings.class_threshold)  # (K,)
-
-    def at_points(values: Floats) -> Floats:
-        return curve_points(curves.positions, values, snippets, settings.upsample)
-
-    tcam = at_points(weighted_tcam(curves, classes)) if settings.mask_tcam > 0 else None  # (P, K)
-    mask = mask_curves(at_points(curves.attention), tcam, settings)  # (P, K) or (P, 1)
-    row, start, end = propose(mask, settings.thresholds, settings.threshold_scale)
-    if tcam is None:
-        row = np.repeat(np.arange(len(classes)), len(start))
-        start, end = np.tile(start, len(classes)), np.tile(end, len(classes))
     if settings.score == "pooled":
-        values, weights = pooled_curves(curves, classes)
+        values, weights = pooled_curves(curves, classes)  # (T, K), (T,)
     else:
         values, weights = tcam_curves(curves, others, classes, settings.stream_mix)
-    scores = contrast_scores(
-        at_points(values), at_points(weights), row, start, end, settings.eta, settings.margin
-    )
+    at_samples = [values, weights, curves.attention]
+    if settings.mask_tcam > 0:
+        at_samples.append(weighted_tcam(curves, classes))  # (T, K)
+    # All curves at once: where a point lies between the samples is the same for all of them.
+    at_points = curve_points(
+        curves.positions, np.column_stack(at_samples), snippets, settings.upsample
+    )  # (P, K + 2 [+ K])
+    values, weights, attention, tcam = np.split(at_points, np.cumsum([len(classes), 1, 1]), axis=1)
+    mask = mask_curves(
+        attention[:, 0], tcam if settings.mask_tcam > 0 else None, settings
+    )  # (P, K) or (P, 1)
+    row, start, end = propose(mask, settings.thresholds, settings.threshold_scale)
+    if settings.mask_tcam == 0:
+        row = np.repeat(np.arange(len(classes)), len(start))
+        start, end = np.tile(start, len(classes)), np.tile(end, len(classes))
+    scores = contrast_scores(values, weights[:, 0], row, start, end, settings.eta, settings.margin)
     scores += settings.video_weight * video_logits(curves)[classes[row]]
     return Candidates(np.column_stack([start, end]) / settings.upsample, classes[row], scores)
 
@@ -176,17 +181,20 @@ def detect_video(
     timeline: Timeline,
     classes: Sequence[str],
 ) -> list[Detection]:
-    """All detections of one video, best first: each stream's segments, scored, fused, thinned class by class.
+    """All detections of one video, best first: its streams' segments, scored, joined, thinned by class.
 
     ``curves`` maps the streams that this video has to what their models say, ``settings`` every stream to its
     settings, ``classes`` names the C classes. Segments are cut to the video, and left out if shorter than
     their stream's ``min_seconds`` or of no length. NMS runs over all streams at once, so its settings must be
-    the same for all; InputError otherwise. ValueError where curves fit neither each other, nor classes, nor
+    the same for all; where ``fusion`` fuses the curves first, all settings but the shares must; InputError
+    otherwise. ValueError where curves fit neither each other, nor classes, nor
     timeline.
     """
     shared = _fusion_settings(settings)
     for stream, own in curves.items():
         _check(stream, own, settings, timeline, classes)
+    if shared.fusion != "segments" and curves:
+        curves, settings = {"fused": fuse_curves(curves, settings)}, {"fused": shared}
     segments, labels, scores = [np.zeros((0, 2))], [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
     for stream in [name for name in settings if name in curves]:
         others = [other for name, other in curves.items() if name != stream]
@@ -210,7 +218,9 @@ def _fusion_settings(settings: Mapping[str, LocalizeSettings]) -> LocalizeSettin
     """The settings to fuse streams with: any stream's, once it is clear that all agree in them."""
     if not settings:
         raise ValueError("detect_video needs the settings of at least one stream")
-    for name in _SHARED:
+    first = next(iter(settings.values()))
+    fused = first.fusion != "segments"
+    for name in sorted(set(type(first).model_fields) - _OWN_IN_FUSION) if fused else _SHARED:
         values = {stream: getattr(own, name) for stream, own in settings.items()}
         if len(set(values.values())) > 1:
             shown = ", ".join(f"{stream}: {value!r}" for stream, value in values.items())
@@ -218,7 +228,7 @@ def _fusion_settings(settings: Mapping[str, LocalizeSettings]) -> LocalizeSettin
                 f"localize.{name} differs between streams ({shown}), but their detections are fused. "
                 f"Set it once, as localize.{name}, and not per stream."
             )
-    return next(iter(settings.values()))
+    return first
 
 
 def _check(
