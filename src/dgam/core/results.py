@@ -31,6 +31,11 @@ def write_detections(path: str | os.PathLike[str], detections: Detections) -> No
     Videos and their detections stay in order, videos without a detection included. ``detections.about`` must
     consist of JSON values (TypeError or ValueError otherwise).
     """
+    write_json(path, results_json(detections), indent=None)
+
+
+def results_json(detections: Detections) -> dict[str, Any]:
+    """The object that :func:`write_detections` writes."""
     results = {
         video: [
             {"label": d.label, "score": float(d.score), "segment": [float(d.start), float(d.end)]}
@@ -38,8 +43,7 @@ def write_detections(path: str | os.PathLike[str], detections: Detections) -> No
         ]
         for video, found in detections.videos.items()
     }
-    content = {"version": FORMAT_VERSION, "results": results, "external_data": dict(detections.about)}
-    write_json(path, content, indent=None)
+    return {"version": FORMAT_VERSION, "results": results, "external_data": dict(detections.about)}
 
 
 def read_detections(path: str | os.PathLike[str], on_problem: Report | None = None) -> Detections:

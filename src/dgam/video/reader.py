@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -41,13 +42,18 @@ class FrameReader:
     of the decoder's threads (0: one per core); it changes the speed only. InputError where the file is
     missing, empty, without a moving picture, or, unless ``settings.damage`` is "conceal", damaged or cut
     off, which may only show while iterating. Use it once, and close it or use it as a context manager.
+    ``opened`` is a source that is open already and no file, such as a camera; ``path`` is then its name.
 
     While iterating, ``frames`` counts pictures yielded and ``decoded`` source frames; afterwards ``seconds``
     is the exact duration of what was shown, and ``warnings`` says in words what was odd.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], settings: FrameSettings | None = None, threads: int = 1
+        self,
+        path: str | os.PathLike[str],
+        settings: FrameSettings | None = None,
+        threads: int = 1,
+        opened: tuple[InputContainer, VideoStream] | None = None,
     ) -> None:
         self.path = os.fspath(path)
         self.settings = settings if settings is not None else FrameSettings()
@@ -55,7 +61,7 @@ class FrameReader:
         self.decoded = 0
         self.seconds = Fraction(0)
         self._notes: dict[str, int] = {}
-        self._container, self._stream = open_video(self.path)
+        self._container, self._stream = opened if opened is not None else open_video(self.path)
         self._stream.thread_type = "AUTO"
         self._stream.thread_count = threads
         self._scaler = VideoReformatter()

@@ -1,0 +1,1 @@
+"""Detections in the formats of other tools, and as clips."""
