@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from dgam.api import (
         check,
         evaluate,
+        fit,
         import_features,
         load_config,
+        load_model,
         load_run,
         localize,
         open_features,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         simulate,
         statistics,
         train,
+        train_many,
         write_detections,
     )
 
@@ -33,8 +36,10 @@ __all__ = [
     "__version__",
     "check",
     "evaluate",
+    "fit",
     "import_features",
     "load_config",
+    "load_model",
     "load_run",
     "localize",
     "open_features",
@@ -44,6 +49,7 @@ __all__ = [
     "simulate",
     "statistics",
     "train",
+    "train_many",
     "write_detections",
 ]
 

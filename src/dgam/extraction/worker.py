@@ -115,13 +115,23 @@ class ExtractSettings:
 
 
 class VideoExtractor:
-    """Extracts videos into the store at ``out``, one after the other, in this process."""
+    """Extracts videos into the store at ``out``, one after the other, in this process.
 
-    def __init__(self, out: str | os.PathLike[str], settings: ExtractSettings) -> None:
+    ``encoder`` and ``flow`` are what ``settings`` build, where they are at hand already.
+    """
+
+    def __init__(
+        self,
+        out: str | os.PathLike[str],
+        settings: ExtractSettings,
+        *,
+        encoder: SnippetEncoder | None = None,
+        flow: NeighbourFlow | None = None,
+    ) -> None:
         self.settings = settings
-        self.encoder = settings.build()
+        self.encoder = encoder if encoder is not None else settings.build()
         self._frames = settings.pictures(self.encoder)
-        self._flow = settings.build_flow()
+        self._flow = flow if flow is not None else settings.build_flow()
         streams = {stream: self.encoder.streams[stream] for stream in settings.streams}
         self.recorded = settings.recorded(self.encoder, self._flow)
         self.writer = StoreWriter(out, streams, dtype=settings.dtype, settings=self.recorded)
