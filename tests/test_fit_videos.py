@@ -336,8 +336,39 @@ def test_another_encoder_is_refused(model: Path, videos: Path, tmp_path: Path) -
 
 
 def test_an_encoder_that_is_not_here(model: Path, videos: Path, tmp_path: Path) -> None:
-    out = change_encoder(model, tmp_path / "m", lambda value: value["settings"].update(encoder="gone.py:x"))
-    with pytest.raises(InputError, match=r"went through the encoder 'gone.py:x', which cannot be had here: "):
+    out = change_encoder(model, tmp_path / "m", lambda value: value["settings"].update(encoder="/gone.py:x"))
+    with pytest.raises(
+        InputError, match=r"went through the encoder '/gone.py:x', which cannot be had here: "
+    ):
+        Localizer(out).localize_file(videos / "clip 0.mp4")
+
+
+@pytest.mark.parametrize("place", ["evil.py", "{model}/evil.py", "{model}/../m/rgb/../evil.py"])
+def test_a_program_that_came_with_the_model_is_not_run(
+    model: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    program = place.format(model=tmp_path / "m")
+    out = change_encoder(
+        model, tmp_path / "m", lambda value: value["settings"].update(encoder=f"{program}:build")
+    )
+    (out / "evil.py").write_text("open('was-run', 'w').close()\ndef build(options): ...\n")
+    monkeypatch.chdir(out)
+    with pytest.raises(
+        InputError, match=r"in the model's own folder, so it may be a stranger's, and it is not"
+    ):
+        Localizer(out).localize_file(videos / "clip 0.mp4")
+    assert not (out / "was-run").exists()
+
+
+def test_an_exported_program_that_came_with_the_model_is_not_loaded(
+    model: Path, videos: Path, tmp_path: Path
+) -> None:
+    def change(value: dict[str, Any]) -> None:
+        value["settings"]["encoder"] = "torch-export"
+        value["settings"]["options"]["weights"] = {"rgb": str(tmp_path / "m" / "net.pt2")}
+
+    out = change_encoder(model, tmp_path / "m", change)
+    with pytest.raises(InputError, match=r"net.pt2', a program that is a relative path or lies in the"):
         Localizer(out).localize_file(videos / "clip 0.mp4")
 
 

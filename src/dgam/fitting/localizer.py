@@ -189,6 +189,7 @@ def build_same(
     would not yield the same features, with all that differs; ``where`` names the model.
     """
     options = identity.settings.options
+    _refuse_code_of_the_folder(identity, Path(where), {} if weights is None else weights)
     options = replace(
         options, weights={**options.weights, **(weights or {})}, device=device or options.device
     )
@@ -210,6 +211,26 @@ def build_same(
             "the model again."
         )
     return settings, encoder, flow
+
+
+def _refuse_code_of_the_folder(identity: EncoderIdentity, folder: Path, given: Mapping[str, str]) -> None:
+    """InputError where the model names a program that could have come with its folder.
+
+    ``fit`` records files of the user's own by absolute paths. A relative one, or one inside the model's
+    folder, is somebody else's, and reading a video must not run it. ``given`` is what the user names now.
+    """
+    file, colon, _ = identity.encoder.rpartition(":")
+    programs = [file] if colon and file.endswith(".py") else []
+    if identity.encoder == "torch-export":
+        weights = identity.settings.options.weights
+        programs += [path for stream, path in weights.items() if stream not in given]
+    for program in programs:
+        if not os.path.isabs(program) or Path(program).resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"{folder}: its videos went through {program!r}, a program that is a relative path or lies "
+                "in the model's own folder, so it may be a stranger's, and it is not run. Put a program that "
+                "you trust into a place of its own and fit the model again with it."
+            )
 
 
 def _video_file(path: Path, video_id: str | None) -> VideoFile:
