@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test slow lint format types clean
+.PHONY: help setup demo test slow lint format types docs clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,8 +46,12 @@ format: $(STAMP)  ## put the style right
 types: $(STAMP)  ## strict type check
 	@$(BIN)/mypy
 
+docs: $(STAMP)  ## the documentation site, as build/docs/index.html; any warning is an error
+	@$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/docs
+	@echo "The documentation is in build/docs/index.html"
+
 clean:  ## remove .venv and what the tools leave behind
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@for python in $(PYTHON); do \

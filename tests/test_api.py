@@ -16,7 +16,7 @@ import torch
 import dgam
 import tiny_data
 from data_helpers import tree_bytes, write_streams, write_text
-from dgam import api
+from dgam import api, runs
 from dgam.cli import main
 from dgam.core.errors import InputError, InputProblems
 from dgam.core.run import Run
@@ -121,7 +121,7 @@ def test_the_example_in_the_documentation_runs(tmp_path: Path, monkeypatch: pyte
     rows = [f"{video},{';'.join(names)},train" for video, names in tiny_data.ACTIONS.items()]
     write_text(tmp_path / "labels.csv", "\n".join(["video,labels,subset", *rows, "w,dive,test"]) + "\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(api, "load_config", tiny_data.settings)
+    monkeypatch.setattr(runs, "load_config", tiny_data.settings)
     examples = doctest.DocTestParser().get_examples(api.__doc__ or "")
     assert len(examples) == 6
     names: dict[str, Any] = {}
@@ -192,7 +192,7 @@ def test_the_best_on_held_out_training_videos(tmp_path: Path) -> None:
 def test_held_out_videos_are_not_trained_on(tmp_path: Path) -> None:
     """The held-out score is that of these weights on these videos, and training saw the others only."""
     config = tiny_data.settings("train.select=held-out", "train.held_out=0.4", *LOOKS)
-    training, apart = api._split(tiny_data.labels(), config, 0)
+    training, apart = runs.split(tiny_data.labels(), config, 0)
     assert sorted((*training.videos, *apart.videos)) == sorted(tiny_data.ACTIONS)
     assert len(apart) == 2
     assert training.classes == apart.classes == ("dive", "jump")

@@ -121,7 +121,8 @@ def test_settings_of_localising_can_be_changed(trained: Run) -> None:
     settings = whole.about["dgam"]["localize"]  # type: ignore[index]
     assert settings["thresholds"] == [0.0]
     assert LocalizeSettings.model_validate(settings)
-    flow = dgam.localize(trained, features(), overrides=["streams.flow.localize.min_seconds=1000"])
+    apart = ["localize.fusion=segments", "streams.flow.localize.min_seconds=1000"]
+    flow = dgam.localize(trained, features(), overrides=apart)
     assert flow.videos == dgam.localize(replace(trained, streams={"rgb": 5}), features()).videos
 
 

@@ -81,6 +81,25 @@ def test_attention_0_in_all_streams_finds_nothing_even_above_0() -> None:
     assert detect_video({"rgb": constant(5, 0.0), "flow": constant(5, 0.0)}, how, grid_of(5), NAMES) == []
 
 
+def test_class_thresholds_may_differ_and_are_fused_as_probabilities_are() -> None:
+    probabilities = {"rgb": [0.6, 0.2, 0.0, 0.0], "flow": [0.6, 0.0, 0.2, 0.0]}
+    curves = {
+        stream: replace(constant(4, 1.0), probabilities=np.array(own)[: len(NAMES)])
+        for stream, own in probabilities.items()
+    }
+
+    def labels(rgb: float, flow: float) -> set[str]:
+        how = {
+            "rgb": LocalizeSettings(fusion="geometric", class_threshold=rgb, class_share=3),
+            "flow": LocalizeSettings(fusion="geometric", class_threshold=flow),
+        }
+        return {d.label for d in detect_video(curves, how, grid_of(4), NAMES)}
+
+    # Class 1 has 0.75 · 0.2 = 0.15; the thresholds fuse to 0.14 and to 0.16.
+    assert labels(0.12, 0.2) == set(NAMES[:2])
+    assert labels(0.2, 0.04) == {NAMES[0]}
+
+
 def test_fused_streams_must_agree_in_all_settings_but_their_shares() -> None:
     how = {"rgb": GEOMETRIC, "flow": LocalizeSettings(fusion="geometric", eta=0.5, class_share=2)}
     with pytest.raises(InputError, match=r"localize.eta differs between streams \(rgb: 0.3, flow: 0.5\)"):

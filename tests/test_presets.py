@@ -158,6 +158,11 @@ def test_a_presets_header_gives_command_duration_and_score(preset: str) -> None:
     assert re.search(r"\b(mAP|tIoU)\b|docs/benchmarks\.md", header), "what to expect"
 
 
+def test_the_default_is_what_measured_best() -> None:
+    best = load_config("dgam-plus")
+    assert load_config("default") == best.model_copy(update={"preset": "default"})
+
+
 @pytest.mark.parametrize("preset", preset_names())
 def test_only_the_releases_presets_choose_by_the_test_set_and_say_so(preset: str) -> None:
     chosen_by_test = load_config(preset).train.select == "test-map"

@@ -207,35 +207,37 @@ def two_hundred_videos() -> SnippetDataset:
 def test_4_eight_of_two_hundred_videos_are_skipped(
     overrides: tuple[str, ...], seen: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows: list[int] = []
-    sample = SnippetDataset.sample
+    seen_at_zero: list[bytes] = []
+    step = Engine.step
 
-    def watched(self: SnippetDataset, chosen: Any, draw: int) -> Any:
-        rows.extend(chosen)
-        return sample(self, chosen, draw)
+    def watched(self: Engine, batch: Batch, epoch: int) -> Any:
+        # Of a video's two snippets the first sample is always the first, which no other video has.
+        seen_at_zero.extend(x[0].numpy().tobytes() for x in batch.x)
+        return step(self, batch, epoch)
 
-    monkeypatch.setattr(SnippetDataset, "sample", watched)
+    monkeypatch.setattr(Engine, "step", watched)
     config = release(*tiny_data.NETWORKS, "train.epochs=1", "train.select=last", *overrides)
     train_stream(two_hundred_videos(), config, tmp_path, seed=0)
-    assert (len(rows), len(set(rows))) == (seen, seen)
+    assert (len(seen_at_zero), len(set(seen_at_zero))) == (seen, seen)
 
 
 def test_4_snippets_are_drawn_once_per_ten_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draws: list[tuple[int, bytes]] = []
-    sample = SnippetDataset.sample
+    epochs: list[frozenset[bytes]] = []
+    step = Engine.step
 
-    def watched(self: SnippetDataset, chosen: Any, draw: int) -> Any:
-        x, y = sample(self, chosen, draw)
-        order = np.argsort(chosen)
-        draws.append((draw, x[order].tobytes()))
-        return x, y
+    def watched(self: Engine, batch: Batch, epoch: int) -> Any:
+        assert epoch == len(epochs), "an epoch is one batch here"
+        epochs.append(frozenset(x.numpy().tobytes() for x in batch.x))  # whatever the videos' order
+        return step(self, batch, epoch)
 
-    monkeypatch.setattr(SnippetDataset, "sample", watched)
+    monkeypatch.setattr(Engine, "step", watched)
     data = SnippetDataset(ArrayFeatures(tiny_data.arrays()), tiny_data.labels(), "rgb", snippets=4, seed=0)
     config = release(*tiny_data.NETWORKS, "train.epochs=21", "train.select=last")
     train_stream(data, config, tmp_path, seed=0)
-    assert [draw for draw, _ in draws] == [0] * 10 + [1] * 10 + [2]
-    assert len({x for _, x in draws}) == 3
+    assert len(epochs) == 21
+    assert epochs[:10] == [epochs[0]] * 10
+    assert epochs[10:20] == [epochs[10]] * 10
+    assert len(set(epochs)) == 3
 
 
 # 5. The background class is the last column; the prior's mean is λ. (Layer shapes: test_losses.py.)

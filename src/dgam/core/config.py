@@ -131,6 +131,12 @@ class TrainSettings(_Section):
     themselves."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the networks; weights, losses and optimiser stay float32."""
+    resident_gib: NonNegative | None = None
+    """GiB of training features kept on the device; more are read while training, with the same results. By
+    default half of its free memory."""
+    step: Literal["fast", "plain"] = "fast"
+    """How a step is computed. fast: with only the arithmetic that it needs; plain: as the equations read,
+    several times slower, to check the other by."""
     select: Literal["last", "held-out", "test-map"] = "last"
     """Which weights a run keeps. last: those after the last epoch; held-out: the best by video classification
     on training videos set aside; test-map: the best by test mAP@0.5, as the release did. The last one looks

@@ -43,6 +43,17 @@ def fuse_curves(curves: Mapping[str, StreamCurves], settings: Mapping[str, Local
     )
 
 
+def fuse_settings(
+    curves: Mapping[str, StreamCurves], settings: Mapping[str, LocalizeSettings]
+) -> LocalizeSettings:
+    """The settings for fused curves: the first stream's, with the class threshold fused as probabilities
+    are."""
+    present = [settings[stream] for stream in curves]
+    shares = _shares([own.class_share for own in present])
+    threshold = float(shares @ np.array([own.class_threshold for own in present]))
+    return present[0].model_copy(update={"class_threshold": threshold})
+
+
 def _fuse_attention(attentions: Sequence[Floats], shares: Floats, geometric: bool) -> Floats:
     if not geometric:
         return np.clip(_mean(attentions, shares), 0.0, 1.0)

@@ -12,6 +12,7 @@ Integers = NDArray[np.int64]
 Method = Literal["hard", "soft-linear", "soft-gaussian", "none"]
 
 _BLOCK = 256
+_AT_ONCE = 768
 # Segments of one and two snippets have tIoU 1/2, whatever rounding makes of it in seconds.
 _ROUNDING = 1e-9
 
@@ -21,11 +22,14 @@ def pairwise_tiou(a: Floats, b: Floats) -> Floats:
 
     Where the union has no length it is 0.
     """
-    start, end = np.maximum(a[:, None, 0], b[:, 0]), np.minimum(a[:, None, 1], b[:, 1])  # (n, m)
-    shared = np.maximum(end - start, 0.0)
+    shared = np.minimum(a[:, None, 1], b[:, 1])  # (n, m)
+    shared -= np.maximum(a[:, None, 0], b[:, 0])
+    np.maximum(shared, 0.0, out=shared)
     # Of segments that overlap, the union is the hull; of others it does not matter, as nothing is shared.
-    hull = np.maximum(a[:, None, 1], b[:, 1]) - np.minimum(a[:, None, 0], b[:, 0])
-    return np.asarray(np.divide(shared, hull, out=np.zeros_like(shared), where=hull > 0))
+    hull = np.maximum(a[:, None, 1], b[:, 1])  # (n, m)
+    hull -= np.minimum(a[:, None, 0], b[:, 0])
+    np.copyto(hull, 1.0, where=hull <= 0)
+    return np.asarray(np.divide(shared, hull, out=shared))
 
 
 def suppress(
@@ -94,15 +98,24 @@ def _soft(
 ) -> tuple[Integers, Floats]:
     floor = min(0.0, float(scores.min(initial=0.0)))
     height = scores - floor
-    waiting = np.ones(len(scores), dtype=bool)
+    waiting = np.zeros(len(scores))  # 0 for those left, −inf for those ranked
     kept = np.zeros(len(scores), dtype=np.int64)
+    final = np.zeros(len(scores))
+    # All overlaps at once where they fit into a few MB, else those of the best, time and again.
+    every = _decay(segments, segments, method, tiou, sigma) if len(scores) <= _AT_ONCE else None  # (n, n)
     for rank in range(len(scores)):
-        best = int(np.argmax(np.where(waiting, height, -np.inf)))
-        kept[rank], waiting[best] = best, False
-        overlap = pairwise_tiou(segments[best : best + 1], segments)[0]  # (n,)
-        if method == "soft-linear":
-            decay = np.where(overlap > tiou + _ROUNDING, 1.0 - overlap, 1.0)
+        best = int((height + waiting).argmax())
+        kept[rank], final[rank], waiting[best] = best, height[best], -np.inf
+        if every is not None:
+            height *= every[best]
         else:
-            decay = np.exp(-(overlap**2) / sigma)
-        height[waiting] *= decay[waiting]
-    return kept, height[kept] + floor
+            height *= _decay(segments[best : best + 1], segments, method, tiou, sigma)[0]
+    return kept, final + floor
+
+
+def _decay(a: Floats, b: Floats, method: Method, tiou: float, sigma: float) -> Floats:
+    """What a segment of ``a`` (n, 2) leaves of the height of one of ``b`` (m, 2), as a factor (n, m)."""
+    overlap = pairwise_tiou(a, b)  # (n, m)
+    if method == "soft-linear":
+        return np.where(overlap > tiou + _ROUNDING, 1.0 - overlap, 1.0)
+    return np.asarray(np.exp(-(overlap**2) / sigma))

@@ -95,8 +95,10 @@ def interpolate(positions: Floats, values: Floats, at: Floats) -> Floats:
     right = np.clip(right, 0, len(positions) - 1)
     gap = positions[right] - positions[left]
     share = np.where(gap > 0, (at - positions[left]) / np.where(gap > 0, gap, 1.0), 0.0)
-    share = share.reshape(-1, *[1] * (values.ndim - 1))  # (P,) or (P, 1)
-    return np.asarray(values[left] + share * (values[right] - values[left]))
+    rise = np.diff(values, axis=0, append=values[-1:])[left]  # (P,) or (P, K), from a sample to the next
+    rise *= share.reshape(-1, *[1] * (values.ndim - 1))  # (P,) or (P, 1)
+    rise += values[left]
+    return np.asarray(rise)
 
 
 def curve_points(positions: Floats, values: Floats, snippets: int, upsample: int) -> Floats:

@@ -16,7 +16,7 @@ from dgam.core.config import LocalizeSettings
 from dgam.core.errors import InputError
 from dgam.core.timeline import Timeline
 from dgam.core.types import Detection
-from dgam.detection.fusion import fuse_curves
+from dgam.detection.fusion import fuse_curves, fuse_settings
 from dgam.detection.nms import suppress_per_class
 from dgam.detection.proposals import (
     Floats,
@@ -33,7 +33,7 @@ from dgam.detection.proposals import (
 Numbers = Floats | Integers
 
 _SHARED = ("fusion", "nms", "nms_tiou", "nms_sigma", "max_detections")
-_OWN_IN_FUSION = {"attention_share", "class_share"}
+_OWN_IN_FUSION = {"attention_share", "class_share", "class_threshold"}
 # Far below any attention that matters, far above float64's least: where λ is 0 all over a stretch, pooling
 # with it becomes the plain mean, the limit of any constant λ, in place of 0/0.
 _LEAST_ATTENTION = 1e-30
@@ -186,15 +186,18 @@ def detect_video(
     ``curves`` maps the streams that this video has to what their models say, ``settings`` every stream to its
     settings, ``classes`` names the C classes. Segments are cut to the video, and left out if shorter than
     their stream's ``min_seconds`` or of no length. NMS runs over all streams at once, so its settings must be
-    the same for all; where ``fusion`` fuses the curves first, all settings but the shares must; InputError
-    otherwise. ValueError where curves fit neither each other, nor classes, nor
+    the same for all; where ``fusion`` fuses curves first, all but shares and class threshold must;
+    InputError otherwise. ValueError where curves fit neither each other, nor classes, nor
     timeline.
     """
     shared = _fusion_settings(settings)
     for stream, own in curves.items():
         _check(stream, own, settings, timeline, classes)
     if shared.fusion != "segments" and curves:
-        curves, settings = {"fused": fuse_curves(curves, settings)}, {"fused": shared}
+        settings, curves = (
+            {"fused": fuse_settings(curves, settings)},
+            {"fused": fuse_curves(curves, settings)},
+        )
     segments, labels, scores = [np.zeros((0, 2))], [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
     for stream in [name for name in settings if name in curves]:
         others = [other for name, other in curves.items() if name != stream]

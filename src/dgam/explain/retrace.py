@@ -16,7 +16,7 @@ from dgam.core.config import LocalizeSettings
 from dgam.core.errors import InputError
 from dgam.core.timeline import Timeline
 from dgam.core.types import Detection
-from dgam.detection.fusion import fuse_curves
+from dgam.detection.fusion import fuse_curves, fuse_settings
 from dgam.detection.nms import suppress
 from dgam.detection.proposals import Floats, Integers, StreamCurves
 from dgam.detection.scoring import stream_candidates
@@ -66,7 +66,7 @@ def as_scored(
     shared = next(iter(settings.values()))
     if shared.fusion == "segments" or not curves:
         return curves, settings
-    return {FUSED: fuse_curves(curves, settings)}, {FUSED: shared}
+    return {FUSED: fuse_curves(curves, settings)}, {FUSED: fuse_settings(curves, settings)}
 
 
 def retrace(

@@ -7,6 +7,7 @@ two methods, so that the layouts above need not know which they hold.
 from __future__ import annotations
 
 import io
+import math
 import os
 import zipfile
 from collections.abc import Iterator
@@ -156,6 +157,22 @@ def non_finite(array: Array) -> tuple[int, int, int] | None:
             first = start + int(row), int(column)
         count += found
     return (*first, count) if first else None
+
+
+def all_finite(array: Array) -> bool:
+    """Whether (T, d) features hold neither NaN nor infinity; as fast as they can be read."""
+    rows = max(1, _CHUNK // max(array.shape[1], 1))
+    for start in range(0, array.shape[0], rows):
+        block = array[start : start + rows]  # (rows, d)
+        if block.dtype != np.float16 and block.flags.c_contiguous:
+            flat = block.reshape(-1)  # (rows · d,)
+            with np.errstate(over="ignore", invalid="ignore"):
+                squares = np.dot(flat, flat)
+            if math.isfinite(squares):  # or else one is not finite, or they are but huge
+                continue
+        if _not_finite(block).any():
+            return False
+    return True
 
 
 def _not_finite(block: Array) -> NDArray[np.bool_]:

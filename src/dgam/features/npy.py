@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
+import mmap
 import os
 import re
 import struct
@@ -22,6 +23,11 @@ from dgam.core.errors import InputError
 from dgam.features.pickled import PLAIN_DTYPE, load_objects
 
 _MAGIC = b"\x93NUMPY"
+# A matrix as np.save writes its head, which need not go through Python's parser.
+_USUAL = re.compile(
+    r"\{'descr': '([<>|][a-zA-Z]\d{1,2})', 'fortran_order': False, "
+    r"'shape': \((\d{1,15}), (\d{1,15})\), \} *\n?"
+)
 _LONGEST_HEADER = 10_000
 _PYTHON2_LONG = re.compile(r"(\d)L\b")
 _MOST_DIMENSIONS = 8
@@ -63,8 +69,10 @@ def map_array(path: str | os.PathLike[str], header: Header | None = None) -> NDA
     try:
         if math.prod(header.shape) == 0:
             return np.empty(header.shape, header.dtype)
-        return np.asarray(np.memmap(path, header.dtype, "r", header.offset, header.shape, order))
-    except (OSError, ValueError) as error:
+        with open_input(path) as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return np.ndarray(header.shape, header.dtype, content, header.offset, order=order)
+    except (OSError, ValueError, TypeError) as error:  # TypeError: too small a file for the array
         raise InputError(f"{path}: cannot be memory-mapped: {error}.") from error
 
 
@@ -103,6 +111,8 @@ def parse_header(file: BinaryIO, where: str) -> Header:
 
 def _parse_fields(text: str, where: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     damaged = f"{where}: its .npy head is damaged: {text.strip()[:80]!r}."
+    if (usual := _USUAL.fullmatch(text)) and PLAIN_DTYPE.fullmatch(usual[1]):
+        return (int(usual[2]), int(usual[3])), np.dtype(usual[1]), False
     try:
         fields = ast.literal_eval(_PYTHON2_LONG.sub(r"\1", text.strip()))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

@@ -1,41 +1,38 @@
-"""One training step: attention and classifier against a fixed CVAE, then the CVAE against fixed attention."""
+"""One training step: attention and classifier against a fixed CVAE, then the CVAE against fixed attention.
+
+``attention_losses`` and ``cvae_losses`` say in a few lines what is computed; ``fast_step`` computes the same
+several times faster, and is what an Engine uses unless ``train.step`` is plain.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from dgam.core.config import Config, LossSettings, TrainSettings
+from dgam.core.config import Config, LossSettings
 from dgam.model import losses
-from dgam.model.networks import DGAM
+from dgam.model.networks import DGAM, full_precision
+from dgam.training.buffers import Buffers
+from dgam.training.parameters import Parameters
+from dgam.training.schedule import learning_rate, warmup
+from dgam.training.side_by_side import SideBySide
+
+__all__ = ["Batch", "Engine", "attention_losses", "cvae_losses", "learning_rate", "warmup"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Raw features (B, T, d) and 0/1 labels (B, C), float32, on the model's device."""
+    """Raw features (B, T, d) and 0/1 labels (B, C), float32, on the model's device.
+
+    ``scaled`` says that x went through ``DGAM.scaled`` already; it may then be bfloat16 too.
+    """
 
     x: Tensor
     labels: Tensor
-
-
-def warmup(epoch: int, settings: LossSettings) -> float:
-    """Share of the generative losses' weight in ``epoch`` (counted from 0), from 0 to 1."""
-    if settings.warmup_epochs == 0:
-        return 1.0
-    step = epoch // settings.warmup_step * settings.warmup_step
-    return min(step, settings.warmup_epochs) / settings.warmup_epochs
-
-
-def learning_rate(epoch: int, base: float, settings: TrainSettings) -> float:
-    """Learning rate in ``epoch``: constant, or a half cosine from ``base`` to a hundredth of it."""
-    if settings.schedule == "constant":
-        return base
-    fall = 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
-    return base * (0.01 + 0.99 * fall)
+    scaled: bool = False
 
 
 def attention_losses(
@@ -45,7 +42,7 @@ def attention_losses(
 
     ``share`` is the warm-up's. With gamma1 = 0 the CVAE is not evaluated.
     """
-    x = model.scaled(batch.x)  # (B, T, d)
+    x = _features(model, batch)  # (B, T, d)
     attention = model.attention(x)  # (B, T)
     foreground = losses.pool(x, attention, settings.foreground_offset)  # (B, d)
     background = losses.pool(x, 1 - attention, settings.background_offset)  # (B, d)
@@ -77,7 +74,7 @@ def cvae_losses(
     """L_CVAE for stage (b) with the attention held fixed: its weighted value ``cvae``, and ``kl`` by
     itself."""
     with torch.no_grad():
-        x = model.scaled(batch.x)  # (B, T, d)
+        x = _features(model, batch)  # (B, T, d)
         attention = model.attention(x)  # (B, T)
     mean, log_variance = model.cvae.encode(x, attention)  # (B, T, latent)
     noise = _noise((settings.samples, *mean.shape), generator, x)
@@ -100,19 +97,43 @@ class Engine:
         self.settings = config.loss
         self.train = config.train
         self.generator = generator
-        self.steps = 0
-        self.average = (
-            {name: p.detach().clone() for name, p in model.named_parameters()} if self.train.ema else {}
-        )
+        self._parameters = Parameters([model], [config.train])
         self._attention = [*model.attention.parameters(), *model.classifier.parameters()]
         self._cvae = list(model.cvae.parameters())
-        self._optimisers = {
-            "attention": _optimiser(self._attention, self.train.lr, self.train),
-            "cvae": _optimiser(self._cvae, self.train.cvae_lr or self.train.lr, self.train),
-        }
+        buffers = Buffers(model.shift.device)
+        self._fast = SideBySide(self._parameters, [config], [generator], buffers)
 
     def step(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Both stages on one batch; returns the losses as detached scalars (not yet waited for on a GPU)."""
+        if self.train.step == "plain":
+            terms = self._plain_stages(batch, epoch)
+        else:
+            x, labels = batch.x.unsqueeze(0), batch.labels.unsqueeze(0)
+            found = self._fast.step(x, labels, epoch, scaled=batch.scaled)
+            terms = {name: value[0] for name, value in found.items()}
+        self._parameters.average()
+        return {name: value.detach() for name, value in terms.items()}
+
+    @property
+    def optimisers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """By stage, ``attention`` and ``cvae``."""
+        return self._parameters.optimisers
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to localise with, parameters and buffers: the moving average where there is one."""
+        return self._parameters.kept(0)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that changes during training, as named tensors."""
+        return {**self._parameters.state(0), "generator": self.generator.get_state()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up a state that :meth:`state` gave. KeyError or RuntimeError where it does not fit the
+        model."""
+        self._parameters.restore(0, tensors)
+        self.generator.set_state(tensors["generator"].cpu())
+
+    def _plain_stages(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
         share = warmup(epoch, self.settings)
         with self._precision(batch.x.device):
             terms = attention_losses(self.model, batch, self.settings, share, self.generator)
@@ -122,82 +143,22 @@ class Engine:
                 generative = cvae_losses(self.model, batch, self.settings, share, self.generator)
             self._update("cvae", generative["cvae"], self._cvae, epoch)
             terms.update(generative)
-        self.steps += 1
-        self._move_average()
-        return {name: value.detach() for name, value in terms.items()}
-
-    def weights(self) -> dict[str, Tensor]:
-        """The weights to localise with, parameters and buffers: the moving average where there is one."""
-        return {**self.model.state_dict(), **self.average}
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything that changes during training, as named tensors."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors.update({f"average.{name}": value for name, value in self.average.items()})
-        for stage, optimiser in self._optimisers.items():
-            for index, slots in optimiser.state_dict()["state"].items():
-                for slot, value in slots.items():
-                    if value is not None:
-                        tensors[f"optimiser.{stage}.{index}.{slot}"] = torch.as_tensor(value)
-        tensors["generator"] = self.generator.get_state()
-        tensors["steps"] = torch.tensor(self.steps)
-        return tensors
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up a state that :meth:`state` gave. KeyError or RuntimeError where it does not fit the
-        model."""
-        self.model.load_state_dict(_below(tensors, "model."))
-        for name, value in _below(tensors, "average.").items():
-            self.average[name].copy_(value)
-        for stage, optimiser in self._optimisers.items():
-            slots: dict[int, dict[str, Tensor]] = {}
-            for key, value in _below(tensors, f"optimiser.{stage}.").items():
-                index, slot = key.split(".", 1)
-                slots.setdefault(int(index), {})[slot] = value.clone()
-            optimiser.load_state_dict(
-                {"state": slots, "param_groups": optimiser.state_dict()["param_groups"]}
-            )
-        self.generator.set_state(tensors["generator"].cpu())
-        self.steps = int(tensors["steps"])
+        return terms
 
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.train.precision == "bfloat16")
 
     def _update(self, stage: str, loss: Tensor, parameters: list[nn.Parameter], epoch: int) -> None:
-        optimiser = self._optimisers[stage]
         # Only this stage's parameters get a gradient: the other stage's cannot move, whatever the loss holds.
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        if self.train.clip > 0:
-            nn.utils.clip_grad_norm_(parameters, self.train.clip)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(epoch, group["initial_lr"], self.train)
-        optimiser.step()
-        for parameter in parameters:
-            parameter.grad = None
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        named = {names[p]: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
+        self._parameters.move(stage, {name: g.unsqueeze(0) for name, g in named.items()}, epoch)
 
-    def _move_average(self) -> None:
-        # The decay starts low and rises to its setting, so the random initial weights are soon forgotten.
-        decay = min(self.train.ema, self.steps / (self.steps + 9))
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters() if self.average else ():
-                self.average[name].lerp_(parameter, 1 - decay)
+
+def _features(model: DGAM, batch: Batch) -> Tensor:
+    return full_precision(batch.x) if batch.scaled else model.scaled(batch.x)
 
 
 def _noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
     return torch.randn(shape, generator=generator, device=generator.device).to(like.device)
-
-
-def _optimiser(
-    parameters: Iterable[nn.Parameter], lr: float, settings: TrainSettings
-) -> torch.optim.Optimizer:
-    groups = [{"params": list(parameters), "lr": lr, "initial_lr": lr}]
-    if settings.optimiser == "sgd":
-        return torch.optim.SGD(groups, momentum=settings.betas[0], weight_decay=settings.weight_decay)
-    make = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
-    return make(groups, betas=settings.betas, weight_decay=settings.weight_decay)
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dgam.core.config import Config
-from dgam.core.errors import InputError
-from dgam.core.files import atomic_write
 from dgam.data.dataset import SnippetDataset
 from dgam.model.networks import DGAM, ModelShape
-from dgam.training.checkpoint import load_tensors, save_model, save_tensors
 from dgam.training.engine import Batch, Engine
+from dgam.training.feed import Feed
+from dgam.training.record import STREAM_FILES, Record, Trained, Validate
+from dgam.training.resident import Scaled, place_features
 
-Validate = Callable[[DGAM], float]
+__all__ = ["STREAM_FILES", "OnEpoch", "Trained", "Validate", "stream_seed", "train_stream"]
+
 OnEpoch = Callable[[int, dict[str, float]], None]
 
-STREAM_FILES = ("checkpoint.safetensors", "best.safetensors", "model.safetensors", "metrics.jsonl")
-"""All that :func:`train_stream` writes into its folder."""
 
+class Scaling(NamedTuple):
+    """Measured shift and scale of each feature, both (d,) float32."""
 
-@dataclass(frozen=True)
-class Trained:
-    """What training a stream came to: the epoch whose weights were kept, and the last losses."""
-
-    epoch: int
-    metrics: dict[str, float]
+    shift: Tensor
+    scale: Tensor
 
 
 def stream_seed(seed: int, stream: str) -> int:
@@ -62,36 +60,42 @@ def train_stream(
     told of every epoch. Raises InputError for a checkpoint of another training, and where a loss stops being
     finite.
     """
-    identity = _identity(dataset, config, seed)
-    engine = _new_engine(dataset, config, stream_seed(seed, dataset.stream), device)
-    checkpoint, metrics_file = out / "checkpoint.safetensors", out / "metrics.jsonl"
-    epoch, best = _resume(engine, checkpoint, identity)
-    _keep_lines_before(metrics_file, epoch)
-    metrics: dict[str, float] = {}
-    while epoch < config.train.epochs:
-        metrics = _run_epoch(engine, dataset, config, epoch, device)
-        epoch += 1
-        if validate is not None and (epoch % config.train.select_every == 0 or epoch == config.train.epochs):
-            metrics["selection"] = _score(engine, validate)
-            if best is None or metrics["selection"] > best[1]:
-                best = (epoch, metrics["selection"])
-                save_model(out / "best.safetensors", engine.model.shape, engine.weights(), epoch)
-        if epoch % config.train.log_every == 0 or epoch == config.train.epochs:
-            _append_line(metrics_file, {"epoch": epoch, **metrics})
-        if epoch % config.train.checkpoint_every == 0 or epoch == config.train.epochs:
-            save_tensors(checkpoint, engine.state(), {"identity": identity, "epoch": epoch, "best": best})
-        if on_epoch is not None:
-            on_epoch(epoch, metrics)
-    if best is not None:
-        with atomic_write(out / "model.safetensors") as file:
-            file.write((out / "best.safetensors").read_bytes())
-        return Trained(best[0], metrics)
-    save_model(out / "model.safetensors", engine.model.shape, engine.weights(), epoch)
-    return Trained(epoch, metrics)
+    on, own_seed = torch.device(device), stream_seed(seed, dataset.stream)
+    record = Record(out, dataset, config, seed, shape_of(dataset, config))
+    state = record.resume()
+    model = new_model(dataset, config, own_seed)
+    scaled = Scaled.of(dataset, model)
+    engine = Engine(model.to(on), config, new_generator(own_seed, on))
+    if state is not None:
+        record.restore(state, engine.restore)
+    if not record.done:
+        features = place_features([scaled], precision_of(config), on, config.train.resident_gib)
+        feed = Feed([dataset], [config.train], features, on)
+        score = None if validate is None else lambda: judged(validate, model.shape, engine.weights(), on)
+        with closing(feed.batches(record.epoch, config.train.epochs)) as batches:
+            while not record.done:
+                record.add(
+                    _epoch(engine, batches, feed.steps, record.epoch), engine.state, engine.weights, score
+                )
+                if on_epoch is not None:
+                    on_epoch(record.epoch, record.metrics)
+    return record.finish(engine.weights())
 
 
-def _new_engine(dataset: SnippetDataset, config: Config, seed: int, device: str) -> Engine:
-    shape = ModelShape(
+def _epoch(engine: Engine, batches: Iterator[Batch], steps: int, epoch: int) -> dict[str, float]:
+    """Mean losses of one epoch."""
+    sums: dict[str, Tensor] = {}
+    for batch in islice(batches, steps):
+        alone = Batch(batch.x[0], batch.labels[0], scaled=batch.scaled)  # (B, T, d), (B, C)
+        for name, value in engine.step(alone, epoch).items():
+            sums[name] = sums[name] + value if name in sums else value
+    totals = torch.stack(list(sums.values())).tolist()  # the one moment at which a GPU is waited for
+    return {name: value / steps for name, value in zip(sums, totals, strict=True)}
+
+
+def shape_of(dataset: SnippetDataset, config: Config) -> ModelShape:
+    """The shape of a data set's model."""
+    return ModelShape(
         dimension=dataset.dimension,
         classes=len(dataset.classes),
         attention_hidden=config.model.attention_hidden,
@@ -101,109 +105,43 @@ def _new_engine(dataset: SnippetDataset, config: Config, seed: int, device: str)
         classifier_bias=config.model.classifier_bias,
         normalise=config.model.normalise,
     )
-    model = DGAM(shape, torch.Generator().manual_seed(seed))
-    if shape.normalise in ("scale", "root", "standard"):
-        _measure_scaling(model, dataset)
-    return Engine(model.to(device), config, torch.Generator(device).manual_seed(seed + 1))
 
 
-def _measure_scaling(model: DGAM, dataset: SnippetDataset) -> None:
-    """Set the model's shift and scale from the training features; a dimension that never varies keeps scale
-    1."""
-    mean, deviation = dataset.moments(root=model.shape.normalise == "root")  # (d,), (d,)
-    if model.shape.normalise == "standard":
-        model.shift.copy_(torch.from_numpy(mean))
-    else:
+def new_model(dataset: SnippetDataset, config: Config, seed: int, scaling: Scaling | None = None) -> DGAM:
+    """An untrained model for a data set, on the CPU; its scaling is measured unless it is given."""
+    model = DGAM(shape_of(dataset, config), torch.Generator().manual_seed(seed))
+    if (scaling := scaling or measure_scaling(dataset, model.shape.normalise)) is not None:
+        model.shift.copy_(scaling.shift)
+        model.scale.copy_(scaling.scale)
+    return model
+
+
+def measure_scaling(dataset: SnippetDataset, normalise: str) -> Scaling | None:
+    """What ``model.normalise`` needs to know of the training features, if anything."""
+    if normalise not in ("scale", "root", "standard"):
+        return None
+    mean, deviation = dataset.moments(root=normalise == "root")  # (d,), (d,)
+    if normalise != "standard":
+        mean = np.zeros_like(mean)
         deviation = np.full_like(deviation, np.sqrt(np.mean(np.square(deviation))))
-    model.scale.copy_(torch.from_numpy(1 / np.where(deviation > 1e-6, deviation, 1)))
+    # A dimension that never varies keeps scale 1.
+    scale = 1 / np.where(deviation > 1e-6, deviation, 1)
+    return Scaling(torch.from_numpy(mean), torch.from_numpy(scale))
 
 
-def _run_epoch(
-    engine: Engine, dataset: SnippetDataset, config: Config, epoch: int, device: str
-) -> dict[str, float]:
-    sums: dict[str, torch.Tensor] = {}
-    batches = dataset.batches(epoch, config.train.batch, drop_last=config.train.drop_last)
-    for rows in batches:
-        x, labels = dataset.sample(rows, epoch // config.train.resample_every)
-        batch = Batch(torch.from_numpy(x).to(device), torch.from_numpy(labels).to(device))
-        for name, value in engine.step(batch, epoch).items():
-            sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
-    metrics = {name: float(value) / len(batches) for name, value in sums.items()}
-    broken = [name for name, value in metrics.items() if not np.isfinite(value)]
-    if broken:
-        raise InputError(
-            f"training stream {dataset.stream!r}: the loss {broken[0]!r} became {metrics[broken[0]]} in "
-            f"epoch {epoch + 1}. Try a smaller train.lr, train.clip=1, or model.normalise=standard."
-        )
-    return metrics
+def new_generator(seed: int, device: torch.device) -> torch.Generator:
+    """The generator of a training's noise, from the seed that its model was made with."""
+    return torch.Generator(device).manual_seed(seed + 1)
 
 
-def _score(engine: Engine, validate: Validate) -> float:
-    """Validate with the weights that would be kept, and put the training weights back."""
-    current = {name: value.clone() for name, value in engine.model.state_dict().items()}
-    engine.model.load_state_dict(engine.weights())
+def precision_of(config: Config) -> torch.dtype:
+    """In what the networks take features."""
+    return torch.bfloat16 if config.train.precision == "bfloat16" else torch.float32
+
+
+def judged(validate: Validate, shape: ModelShape, weights: dict[str, Tensor], device: torch.device) -> float:
+    """The score of these weights, in a model of their own: training is not disturbed."""
+    model = DGAM(shape, torch.Generator()).to(device)
+    model.load_state_dict(weights)
     with torch.no_grad():
-        score = validate(engine.model)
-    engine.model.load_state_dict(current)
-    return score
-
-
-def _identity(dataset: SnippetDataset, config: Config, seed: int) -> dict[str, Any]:
-    """What must be equal for a checkpoint to be gone on from; how often it is saved or logged need not be."""
-    train = config.train.model_dump(mode="json", exclude={"checkpoint_every", "log_every"})
-    videos = zlib.crc32("\n".join(dataset.videos).encode())
-    return {
-        "seed": seed,
-        "stream": dataset.stream,
-        "dimension": dataset.dimension,
-        "classes": list(dataset.classes),
-        "videos": f"{len(dataset)} of checksum {videos:08x}",
-        "labels": f"checksum {dataset.labels_checksum():08x}",
-        "model": config.model.model_dump(mode="json"),
-        "loss": config.loss.model_dump(mode="json"),
-        "train": train,
-    }
-
-
-def _resume(
-    engine: Engine, checkpoint: Path, identity: dict[str, Any]
-) -> tuple[int, tuple[int, float] | None]:
-    if not checkpoint.exists():
-        return 0, None
-    tensors, facts = load_tensors(checkpoint)
-    known = facts.get("identity", {})
-    changed = sorted(key for key in identity if known.get(key) != identity[key])
-    if changed:
-        raise InputError(
-            f"{checkpoint}: belongs to another training (its {', '.join(changed)} differ). "
-            "Choose another --out, or pass --restart to overwrite it."
-        )
-    try:
-        engine.restore(tensors)
-    except (KeyError, RuntimeError) as error:
-        raise InputError(
-            f"{checkpoint}: does not fit the model ({error}). Pass --restart to start anew."
-        ) from error
-    best = facts.get("best")
-    return int(facts["epoch"]), (int(best[0]), float(best[1])) if best else None
-
-
-def _append_line(path: Path, value: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(value) + "\n")
-
-
-def _keep_lines_before(path: Path, epoch: int) -> None:
-    """Drop the metrics that a killed run logged after the checkpoint that training goes on from."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        try:
-            if json.loads(line)["epoch"] <= epoch:
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            break  # the line that was being written when the run was killed
-    with atomic_write(path) as file:
-        file.write("".join(kept).encode())
+        return validate(model.eval())

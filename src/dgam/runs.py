@@ -1,0 +1,359 @@
+"""From features and video labels to run folders: one training, or many at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from dgam.core.config import Config, load_config
+from dgam.core.errors import InputError, InputProblems, Problem
+from dgam.core.run import RUN_FILE, Run
+from dgam.core.types import SegmentAnnotations, VideoLabels
+from dgam.data.checks import check
+from dgam.data.dataset import SnippetDataset
+from dgam.detection.localize import StreamModel, localize_videos
+from dgam.evaluation import evaluate
+from dgam.features.source import FeatureSource, read_stream
+from dgam.model.losses import foreground_loss, label_targets, pool
+from dgam.model.networks import DGAM
+from dgam.training.many import Member
+from dgam.training.many import train_many as train_members
+from dgam.training.trainer import STREAM_FILES, Trained, train_stream
+
+_HELD_OUT = 3  # keeps the draw of held-out videos apart from other draws of the same seed
+
+Test = tuple[FeatureSource, SegmentAnnotations]
+T = TypeVar("T")
+
+
+def train(
+    features: FeatureSource,
+    labels: VideoLabels,
+    out: str | os.PathLike[str],
+    *,
+    config: Config | None = None,
+    seed: int = 0,
+    streams: Sequence[str] | None = None,
+    device: str | None = None,
+    restart: bool = False,
+    test: Test | None = None,
+    labels_from: str = "",
+    on_problem: Callable[[Problem], None] | None = None,
+    on_epoch: Callable[[str, int, dict[str, float]], None] | None = None,
+) -> Run:
+    """Train one model per stream on video labels, and leave a run folder.
+
+    ``streams`` are those of the features by default; "rgb+flow" joins two into one model's input. A run that
+    was interrupted goes on from its newest checkpoint; ``restart`` begins anew. ``device`` is a torch device,
+    by default a GPU if there is one. ``test`` is used only where ``config.train.select`` is "test-map", which
+    chooses the weights by the test annotations as DGAM's authors did; the run then says so.
+
+    Defective videos are raised together as InputProblems before training starts; with ``on_problem`` each is
+    told and left out. ``on_epoch`` is told (stream, epoch, losses). Raises InputError for anything else that
+    is not usable.
+    """
+    device = usable_device(device)
+    order = _Order.checked(features, labels, out, config or load_config(), seed, streams)
+    if (test is None) != (order.config.train.select != "test-map"):
+        raise InputError(
+            "train.select=test-map needs the test features and annotations, and only it does. "
+            "Give --test-features and --test-ground-truth with it, or leave all three out."
+        )
+    order = order.usable(on_problem)
+    if restart:
+        order.clear()
+    trained = {}
+    for stream in order.streams:
+
+        def tell(epoch: int, losses: dict[str, float], stream: str = stream) -> None:
+            if on_epoch is not None:
+                on_epoch(stream, epoch, losses)
+
+        member = order.member(stream, test)
+        trained[stream] = train_stream(
+            member.dataset,
+            member.config,
+            member.out,
+            seed=seed,
+            device=device,
+            validate=member.validate,
+            on_epoch=tell,
+        )
+    return order.finish(trained, labels_from)
+
+
+def train_many(
+    features: FeatureSource | Sequence[FeatureSource],
+    labels: VideoLabels | Sequence[VideoLabels],
+    outs: Sequence[str | os.PathLike[str]],
+    configs: Config | Sequence[Config],
+    seeds: int | Sequence[int],
+    *,
+    streams: Sequence[str] | None = None,
+    device: str | None = None,
+    restart: bool = False,
+    at_once: int | None = None,
+    labels_from: str = "",
+    on_problem: Callable[[Problem], None] | None = None,
+    on_epoch: Callable[[int, str, int, dict[str, float]], None] | None = None,
+) -> list[Run]:
+    """Train several runs at once, those of equal shape as one batched model, and leave their run folders.
+
+    ``outs`` says how many runs there are and where they go. ``features``, ``labels``, ``configs`` and
+    ``seeds`` are one for all of them, or one for each. Every run is what :func:`train` would have made of it,
+    up to rounding, and can be resumed by either; ``docs/many.md`` says which runs share a model and what
+    that saves. ``at_once`` limits how many do, by default as many as fit into memory.
+
+    ``on_epoch`` is told (number of the run, stream, epoch, losses); the rest is as in :func:`train`, but for
+    ``train.select=test-map``, which is refused. Raises InputError as :func:`train` does; where a run's loss
+    stops being finite, once the other runs of its stream are finished.
+    """
+    device, count = usable_device(device), len(outs)
+    each = (
+        _each("features", features, count),
+        _each("labels", labels, count),
+        outs,
+        _each("configs", configs, count),
+        _each("seeds", seeds, count),
+    )
+    orders = [_Order.checked(*own, streams) for own in zip(*each, strict=True)]
+    if any(order.config.train.select == "test-map" for order in orders):
+        raise InputError(
+            "train.select=test-map: choosing by the test set is for dgam.train, one run at a time."
+        )
+    known: dict[object, VideoLabels] = {}
+    for number, order in enumerate(orders):
+        key = id(order.features), id(order.labels), order.streams
+        if key not in known:
+            known[key] = order.usable(on_problem).labels
+        orders[number] = order.with_labels(known[key])
+    if restart:
+        for order in orders:
+            order.clear()
+    trained: list[dict[str, Trained]] = [{} for _ in orders]
+    for stream in dict.fromkeys(stream for order in orders for stream in order.streams):
+        numbers = [number for number, order in enumerate(orders) if stream in order.streams]
+
+        def tell(place: int, epoch: int, losses: dict[str, float], stream: str = stream) -> None:
+            if on_epoch is not None:
+                on_epoch(numbers[place], stream, epoch, losses)  # noqa: B023 - called within this turn
+
+        members = [orders[number].member(stream, None) for number in numbers]
+        found = train_members(members, device=device, at_once=at_once, on_epoch=tell)
+        for number, own in zip(numbers, found, strict=True):
+            trained[number][stream] = own
+    return [order.finish(own, labels_from) for order, own in zip(orders, trained, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """One run that is asked for."""
+
+    features: FeatureSource
+    labels: VideoLabels
+    folder: Path
+    config: Config
+    seed: int
+    streams: tuple[str, ...]
+
+    @classmethod
+    def checked(
+        cls,
+        features: FeatureSource,
+        labels: VideoLabels,
+        out: str | os.PathLike[str],
+        config: Config,
+        seed: int,
+        streams: Sequence[str] | None,
+    ) -> _Order:
+        """InputError for what can be seen to be wrong without looking at the features."""
+        folder = Path(out)
+        if seed < 0:
+            raise InputError(f"--seed: must be a whole number from 0 on, got {seed}.")
+        if folder.exists() and not folder.is_dir():
+            raise InputError(
+                f"--out {folder}: is a file; expected the run folder to write, or to go on with."
+            )
+        chosen = tuple(streams or features.streams)
+        _refuse_unknown_streams(features, chosen, config)
+        return cls(features, labels, folder, config, seed, chosen)
+
+    def usable(self, on_problem: Callable[[Problem], None] | None) -> _Order:
+        """Without videos that cannot be trained on; without ``on_problem`` such videos are raised."""
+        return self.with_labels(_usable(self.features, self.labels, self.streams, on_problem))
+
+    def with_labels(self, labels: VideoLabels) -> _Order:
+        return _Order(self.features, labels, self.folder, self.config, self.seed, self.streams)
+
+    def clear(self) -> None:
+        """Remove what training itself wrote: a folder named after a stream may also hold that stream's
+        features."""
+        for name in (RUN_FILE, *(f"{stream}/{name}" for stream in self.streams for name in STREAM_FILES)):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def member(self, stream: str, test: Test | None) -> Member:
+        """One stream's training."""
+        own = self.config.for_stream(stream)
+        training, held_out = split(self.labels, own, self.seed)
+        dataset = SnippetDataset(self.features, training, stream, snippets=own.train.snippets, seed=self.seed)
+        validate = None
+        if own.train.select == "held-out":
+            validate = _by_classification(self.features, held_out, stream)
+        elif test is not None:
+            validate = _by_test_map(test, stream, own, self.labels.classes)
+        return Member(dataset, own, self.folder / stream, self.seed, validate)
+
+    def finish(self, trained: Mapping[str, Trained], labels_from: str) -> Run:
+        """Write ``run.json``."""
+        epochs = ", ".join(f"{stream}: epoch {own.epoch}" for stream, own in trained.items())
+        run = Run(
+            path=self.folder,
+            seed=self.seed,
+            classes=self.labels.classes,
+            streams={s: sum(self.features.streams[part] for part in s.split("+")) for s in self.streams},
+            config=self.config,
+            selection=f"{_SELECTION[self.config.train.select]} ({epochs})",
+            videos=len(self.labels),
+            labels=labels_from,
+        )
+        run.save()
+        return run
+
+
+_SELECTION = {
+    "last": "the weights after the last epoch",
+    "held-out": "the best by video classification on held-out training videos",
+    "test-map": "CHOSEN ON THE TEST SET: the best by test mAP@0.5, as DGAM's authors did; not comparable "
+    "with models chosen without test annotations",
+}
+
+
+def _each(name: str, value: T | Sequence[T], count: int) -> Sequence[T]:
+    """One value for each run; InputError where there are more or fewer."""
+    if not isinstance(value, Sequence):
+        return [value] * count
+    if len(value) != count:
+        raise InputError(
+            f"{name}: got {len(value)} for {count} run folders; give one for all, or one for each."
+        )
+    return value
+
+
+def default_device() -> str:
+    """A GPU if there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def usable_device(name: str | None) -> str:
+    """A torch device by name, by default :func:`default_device`. InputError where it cannot be used."""
+    name = name or default_device()
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"--device {name}: cannot be used here. Take cpu, or a GPU that is there, as cuda or cuda:1."
+        ) from error
+    return name
+
+
+def _usable(
+    features: FeatureSource,
+    labels: VideoLabels,
+    streams: Sequence[str],
+    on_problem: Callable[[Problem], None] | None,
+) -> VideoLabels:
+    """The labels without videos that cannot be trained on; without ``on_problem`` such videos are raised."""
+    parts = list(dict.fromkeys(part for stream in streams for part in stream.split("+")))
+    found = check(features, labels, streams=parts, unlabelled=False)
+    problems = [p for p in found if p.video is None or p.video in labels.labels]
+    if not problems:
+        return labels
+    if on_problem is None or any(p.video is None for p in problems):
+        heading = "The training data are not usable (--skip-bad leaves such videos out):"
+        raise InputProblems(heading, problems)
+    for problem in problems:
+        on_problem(problem)
+    bad = {p.video for p in problems}
+    kept = labels.only(video for video in labels.videos if video not in bad)
+    if not kept.videos:
+        raise InputProblems("No usable video is left:", problems)
+    return kept
+
+
+def _refuse_unknown_streams(features: FeatureSource, streams: Sequence[str], config: Config) -> None:
+    for stream in streams:
+        for part in stream.split("+"):
+            if part not in features.streams:
+                known = ", ".join(features.streams) or "none"
+                raise InputError(f"--streams: {features.name} has no stream {part!r}. It has: {known}.")
+    if not streams:
+        raise InputError(f"{features.name}: has no stream to train on.")
+    # Presets have settings for rgb and flow, which not all features have; any other name must be meant.
+    for stream in sorted(set(config.streams) - {"rgb", "flow", *streams}):
+        raise InputError(
+            f"streams.{stream}: there is no such stream in this training; it has {', '.join(streams)}."
+        )
+
+
+def split(labels: VideoLabels, config: Config, seed: int) -> tuple[VideoLabels, VideoLabels]:
+    """Videos to train on and videos held out (none unless the selection asks for them)."""
+    if config.train.select != "held-out":
+        return labels, labels.only([])
+    count = max(1, round(config.train.held_out * len(labels)))
+    if count >= len(labels):
+        raise InputError(
+            f"train.held_out={config.train.held_out} leaves none of {len(labels)} videos to train on."
+        )
+    order = np.random.default_rng([seed, _HELD_OUT]).permutation(len(labels))
+    apart = {labels.videos[index] for index in order[:count]}
+    return labels.only(v for v in labels.videos if v not in apart), labels.only(
+        v for v in labels.videos if v in apart
+    )
+
+
+def _by_classification(
+    features: FeatureSource, held_out: VideoLabels, stream: str
+) -> Callable[[DGAM], float]:
+    """Mean log-likelihood of the held-out videos' labels, from all of their snippets."""
+    column = {name: index for index, name in enumerate(held_out.classes)}
+
+    def score(model: DGAM) -> float:
+        device = next(model.parameters()).device
+        total = 0.0
+        for video, names in held_out.labels.items():
+            x = torch.from_numpy(np.array(read_stream(features, video, stream), dtype=np.float32)).to(device)
+            labels = torch.zeros(1, len(column), device=device)
+            labels[0, [column[name] for name in names]] = 1
+            scaled = model.scaled(x.unsqueeze(0))  # (1, T, d)
+            logits = model.classifier(pool(scaled, model.attention(scaled)))  # (1, C + 1)
+            total -= float(foreground_loss(logits, label_targets(labels)))
+        return total / len(held_out)
+
+    return score
+
+
+def _by_test_map(
+    test: tuple[FeatureSource, SegmentAnnotations], stream: str, config: Config, classes: tuple[str, ...]
+) -> Callable[[DGAM], float]:
+    features, truth = test
+    parts = stream.split("+")
+    videos = [video for video in truth.videos if all(features.has(video, part) for part in parts)]
+    if not videos:
+        raise InputError(
+            f"--test-features: {features.name} has stream {stream!r} for none of the {len(truth.videos)} "
+            f"videos of {truth.source or 'the test annotations'}. Are both of the same data set?"
+        )
+    # Videos of other subsets, or without features, would count as misses.
+    truth = SegmentAnnotations({video: truth.videos[video] for video in videos}, truth.classes, truth.source)
+
+    def score(model: DGAM) -> float:
+        found = localize_videos({stream: StreamModel(model, config.localize)}, features, videos, classes)
+        return evaluate(found, truth, [0.5]).map[0]
+
+    return score
