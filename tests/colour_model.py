@@ -57,7 +57,11 @@ def train_colours(folder: Path, streams: tuple[str, ...] = ("rgb",)) -> ModelFol
         dgam.open_features(folder / "features"),
         VideoLabels(labels),
         folder / "model",
-        config=tiny_data.settings("localize.thresholds=[0.5]", base=tiny_data.LEARNS),
+        config=tiny_data.settings(
+            *("localize.thresholds=[0.5]", "localize.class_threshold=0.1", "localize.upsample=1"),
+            *("localize.margin=0.25", "localize.mask_tcam=0", "localize.video_weight=0"),
+            base=tiny_data.LEARNS,
+        ),
     )
     write_json(folder / "model" / ENCODER_FILE, EncoderIdentity(settings, report.settings).to_json())
     return load_model_folder(folder / "model")

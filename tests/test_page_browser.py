@@ -66,7 +66,7 @@ def test_drop_queue_and_cancel(own: Watched, api: httpx.Client, video: Path, job
         list(video.read_bytes()),
     )
     page.dispatch_event("#main", "dragenter", {"dataTransfer": data})
-    assert page.locator("#drop-veil").is_visible()
+    page.locator("#drop-veil").wait_for()
     page.dispatch_event("#main", "drop", {"dataTransfer": data})
     assert page.locator("#drop-veil").is_hidden()
     page.get_by_role("link", name="b.webm").click()
@@ -173,7 +173,7 @@ def test_why(own: Watched, done: Any, api: httpx.Client, job: str) -> None:
     told = api.get(f"/jobs/{job}/explanations/2").json()
     page.get_by_text("In sentences").click()
     for sentence in told["words"]:
-        assert page.locator(".why").get_by_text(sentence).is_visible()
+        page.locator(".why").get_by_text(sentence).wait_for()
     total = page.locator(".waterfall tr", has_text="Score of the segment").locator("td").first.text_content()
     assert float(total.replace("−", "-")) == pytest.approx(told["score"], abs=0.006)
     assert page.locator(".zone.inner").count() == 1
@@ -234,15 +234,15 @@ def test_video_labels_and_unsaved_changes(
     page.get_by_role("button", name="Start from").click()
     page.get_by_role("checkbox", name="red").click()
     assert page.get_by_role("checkbox", name="red").is_checked()  # segments have it
-    assert page.get_by_text("red has 4 segments here").is_visible()
+    page.get_by_text("red has 4 segments here").wait_for()
     page.locator(".seg-bar").first.click()
     page.locator("#edit-start").fill("nonsense")
     page.locator("#edit-start").press("Enter")
-    assert page.get_by_text("“nonsense” is no time").is_visible()
+    page.get_by_text("“nonsense” is no time").wait_for()
     page.get_by_role("link", name="dgam, all videos").click()
     page.get_by_role("button", name="Stay").click()
     eventually(page, "job => location.hash.includes(job)", job)
-    assert page.locator(".editor").is_visible()
+    page.locator(".editor").wait_for()
     page.get_by_role("link", name="dgam, all videos").click()
     page.get_by_role("button", name="Leave").click()
     page.wait_for_selector("#welcome:not([hidden])")
@@ -260,7 +260,7 @@ def test_zoom(own: Watched, done: Any) -> None:
     assert share == pytest.approx(100 / 8, abs=0.1)
     page.locator(".playhead-knob").press("End")
     assert own.position() == pytest.approx(24.0, abs=0.05)  # and in sight:
-    assert page.locator(".playhead").is_visible()
+    page.locator(".playhead").wait_for()
     page.keyboard.press("0")
     eventually(page, "old => document.querySelector('.ruler-marks text').textContent === old", marks[0])
 
@@ -269,6 +269,6 @@ def test_the_server_goes_and_comes_back(own: Watched, done: Any) -> None:
     own.page.route("**/api/**", lambda route: route.abort())
     own.page.get_by_text("The server does not answer.").wait_for()
     own.page.locator("[data-format=csv]").click()
-    assert own.page.locator(".downloads [role=alert]").get_by_text("does not answer").is_visible()
+    own.page.locator(".downloads [role=alert]").get_by_text("does not answer").wait_for()
     own.page.unroute("**/api/**")
     own.page.get_by_text("The server is back.").first.wait_for()

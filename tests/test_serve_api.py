@@ -69,7 +69,9 @@ def test_explanations(site: Site, job: str) -> None:
     best = site.client.get(f"{API}/jobs/{job}/result").json()["detections"][0]
     why = site.client.get(f"{API}/jobs/{job}/explanations/0").json()
     assert (why["label"], why["start"], why["final"]) == (best["label"], best["start"], best["score"])
-    assert why["score"] == pytest.approx(why["inner"] - why["eta"] * (why["left"] + why["right"]))
+    assert why["score"] == pytest.approx(
+        why["inner"] - why["eta"] * (why["left"] + why["right"]) + why["video"]
+    )
     assert "Without the subtraction" in " ".join(why["words"])
     assert site.client.get(f"{API}/jobs/{job}/explanations/999").status_code == 404
     assert site.client.get(f"{API}/jobs/{job}/explanations/-1").status_code == 422

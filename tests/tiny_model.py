@@ -22,7 +22,13 @@ from dgam.fitting.identity import EncoderIdentity
 SETTINGS = (
     *("model.attention_hidden=8", "model.cvae_hidden=8", "model.latent=4"),
     *("train.epochs=40", "train.snippets=12", "train.batch=4", "train.lr=0.02", "loss.warmup_epochs=1"),
-    *("localize.thresholds=[0.3]", "localize.threshold_scale=relative"),
+    *("localize.thresholds=[0.3]", "localize.threshold_scale=relative", "localize.upsample=1"),
+    *(
+        "localize.margin=0.25",
+        "localize.mask_tcam=0",
+        "localize.video_weight=0",
+        "localize.class_threshold=0.1",
+    ),
 )
 
 

@@ -120,7 +120,7 @@ function streams(found) {
       el("thead", {}, el("tr", {}, ["Stream", "Proposes it", "Gives", "Attention inside", "Likely in the video"].map((name) => el("th", { scope: "col" }, name)))),
       el("tbody", {}, found.streams.map((one) => el("tr", {},
         el("th", { scope: "row" }, one.stream, one.stream === found.stream ? el("span", { class: "note" }, " (scored it)") : null),
-        el("td", {}, one.proposes ? "yes" : "no"), el("td", { class: "number" }, score(one.share)),
+        el("td", {}, one.proposes ? "yes" : "no"), el("td", { class: "number" }, one.share === null ? "all of it" : score(one.share)),
         el("td", { class: "number" }, one.attention.toFixed(2)), el("td", { class: "number" }, percent(one.probability))))))));
 }
 
