@@ -15,7 +15,7 @@ from dgam.core.config import LocalizeSettings
 from dgam.core.timeline import Timeline
 from dgam.core.types import Detection
 from dgam.data.sampling import uniform
-from dgam.detection.fusion import LEAST_ATTENTION, fuse_settings
+from dgam.detection.fusion import fuse_curves, fuse_settings
 from dgam.detection.localize import StreamModel
 from dgam.detection.proposals import StreamCurves, mask_curves, propose, weighted_tcam
 from dgam.detection.scoring import choose_classes, integrate, pooled_curves, tcam_curves, video_logits
@@ -65,8 +65,8 @@ def plain_detect(
 ) -> list[Detection]:
     """Section 3.5, stream by stream, then NMS over all of them."""
     if next(iter(settings.values())).fusion != "segments":
-        settings = {"fused": fuse_settings(curves, settings)}
-        curves = {"fused": plain_fusion(curves)}
+        fused = fuse_curves(curves, settings)
+        curves, settings = {"fused": fused}, {"fused": fuse_settings(curves, settings)}
     parts = []
     for stream, own in curves.items():
         others = [other for name, other in curves.items() if name != stream]
@@ -85,17 +85,6 @@ def plain_detect(
     kept.sort(key=lambda pair: (-pair[1], pair[0]))
     rows = [(*times[index].tolist(), classes[label[index]], value) for index, value in kept]
     return [Detection(*row) for row in rows[: shared.max_detections]]
-
-
-def plain_fusion(curves: Mapping[str, StreamCurves]) -> StreamCurves:
-    """Streams in equal shares, all sampled alike: geometric mean of attention, plain mean of the rest."""
-    streams = list(curves.values())
-    attention = np.prod([np.maximum(own.attention, LEAST_ATTENTION) for own in streams], axis=0)
-    means = {
-        name: np.mean([getattr(own, name) for own in streams], axis=0)
-        for name in ("tcam", "logits", "probabilities")
-    }
-    return StreamCurves(streams[0].positions, attention ** (1 / len(streams)), **means)
 
 
 def plain_candidates(

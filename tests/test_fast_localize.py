@@ -49,11 +49,7 @@ def test_detections_are_those_of_the_plain_path(folder: Path, preset: str, more:
     }
     plain = plain_localize(models, store, store.videos, run.classes)
     found = localize_videos(models, store, store.videos, run.classes)
-    fused = config.localize.fusion != "segments"  # its means are taken in another order: rounding differs
-    for video, own in found.videos.items():
-        assert [(d.start, d.end, d.label) for d in own] == [(d.start, d.end, d.label) for d in plain[video]]
-        scores, wanted = [d.score for d in own], [d.score for d in plain[video]]
-        np.testing.assert_allclose(scores, wanted, rtol=1e-9 if fused else 0)
+    assert {video: list(own) for video, own in found.videos.items()} == plain
     assert sum(map(len, plain.values())) > 12
 
 
