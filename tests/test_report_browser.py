@@ -10,24 +10,11 @@ from typing import Any
 import pytest
 
 import tiny_data
+from browser_page import chromium, eventually
 from dgam.core.types import Detections
 from dgam.evaluation import Protocol
 from dgam.page.collect import Asked, collect
 from dgam.page.render import render
-
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-if not CHROMIUM.exists():
-    pytest.skip("there is no Chromium on this machine", allow_module_level=True)
-sync_api = pytest.importorskip("playwright.sync_api")
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +33,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -146,6 +131,7 @@ def test_the_cursor_tells_the_time(page: Any) -> None:
     ticks = page.locator("#video-v4 .ticks").bounding_box()
     page.mouse.move(ticks["x"] + ticks["width"] / 2, ticks["y"] - 20)
     duration = float(timeline.get_attribute("data-duration"))
+    eventually(page, "document.querySelector('#video-v4 .cursor').textContent")
     told = page.locator("#video-v4 .cursor").text_content()
     assert float(told.split()[0]) == pytest.approx(duration / 2, abs=0.2)
 
@@ -194,8 +180,6 @@ def test_accessibility(page: Any, scheme: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)
     open_all(page)
-    # axe looks at what is laid out, which articles out of sight are not.
-    page.add_style_tag(content="* { content-visibility: visible !important }")
     violations = axe.Axe().run(page).response["violations"]
     told = [(found["id"], node["target"]) for found in violations for node in found["nodes"][:3]]
     assert told == []
