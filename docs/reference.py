@@ -7,7 +7,7 @@ the settings, with the values of the default preset.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from docutils import nodes
@@ -37,33 +37,27 @@ def commands() -> Iterator[tuple[str, ...]]:
         yield from ((name, part) for part in group if not part.startswith("-"))
 
 
-class Pages(SphinxDirective):
-    """Sections of preformatted text."""
+def sections(pages: Iterable[tuple[str, str]]) -> list[nodes.Node]:
+    """Sections of preformatted text, from their headings and texts."""
+    made: list[nodes.Node] = []
+    for heading, text in pages:
+        section = nodes.section(ids=[nodes.make_id(heading)], names=[heading])
+        section += nodes.title(text=heading)
+        section += nodes.literal_block(text, text, language="none")
+        made.append(section)
+    return made
 
-    def pages(self) -> Iterator[tuple[str, str]]:
-        """Heading and text of each section."""
-        raise NotImplementedError
 
+class Commands(SphinxDirective):
     def run(self) -> list[nodes.Node]:
-        sections: list[nodes.Node] = []
-        for heading, text in self.pages():
-            section = nodes.section(ids=[nodes.make_id(heading)], names=[heading])
-            section += nodes.title(text=heading)
-            section += nodes.literal_block(text, text, language="none")
-            sections.append(section)
-        return sections
+        return sections((f"dgam {' '.join(words)}", command_help(*words)) for words in commands())
 
 
-class Commands(Pages):
-    def pages(self) -> Iterator[tuple[str, str]]:
-        return ((f"dgam {' '.join(words)}", command_help(*words)) for words in commands())
-
-
-class Settings(Pages):
-    def pages(self) -> Iterator[tuple[str, str]]:
+class Settings(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
         values = load_config()
         parts = [name for name in Config.model_fields if name not in ("preset", "streams")]
-        return ((part, describe_settings(values, part)) for part in parts)
+        return sections((part, describe_settings(values, part)) for part in parts)
 
 
 def setup(app: Any) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def plain_hits(
             if where == video and plain_tiou(d, s) >= threshold
         ]
         choice = next((index for _, _, index in sorted(wishes) if index in free), None)
+        # No choice is None, which a set of numbers does not hold and lets go in silence.
         free.discard(choice)  # type: ignore[arg-type]
         hits.append(choice is not None)
     return hits, [d.score for _, d in ranked], len(instances)

@@ -118,6 +118,7 @@ def test_settings_of_localising_can_be_changed(trained: Run) -> None:
         end = 3 * (4 + index) * tiny_data.SECONDS
         assert {(d.start, round(d.end, 9)) for d in whole.videos[video]} == {(0.0, round(end, 9))}
     assert plain.videos != whole.videos
+    # What a result says of itself is free JSON, annotated as object.
     settings = whole.about["dgam"]["localize"]  # type: ignore[index]
     assert settings["thresholds"] == [0.0]
     assert LocalizeSettings.model_validate(settings)

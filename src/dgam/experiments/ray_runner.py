@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from dgam.core.cluster import failure_of, ray_cluster
 from dgam.core.errors import InputError, Problem
 from dgam.core.progress import Advance
 from dgam.experiments.cache import RunCache
@@ -24,14 +25,7 @@ def run_on_ray(
     takes one CPU, and a GPU where the cluster has some and the device is not "cpu". InputError where the
     package ray is missing.
     """
-    try:
-        import ray  # type: ignore[import-not-found, unused-ignore]  # an extra
-    except ImportError:
-        raise InputError("--engine ray needs the package ray: pip install 'dgam[ray]'.") from None
-    started = not ray.is_initialized()
-    if started:
-        _join(ray)
-    try:
+    with ray_cluster() as ray:
         gpu = ray.cluster_resources().get("GPU", 0) >= 1
         running = {}
         for task in tasks:
@@ -46,24 +40,10 @@ def run_on_ray(
             except ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, InputError | OSError) else error from None
             except ray.exceptions.RayError as error:
-                first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                said = Problem(task.title, f"its Ray task failed for good: {first}")
+                said = Problem(task.title, f"its Ray task failed for good: {failure_of(error)}")
             if said != "busy":
                 advance(size(task), now=task.title)
             yield task, said
-    finally:
-        if started:
-            ray.shutdown()
-
-
-def _join(ray: object) -> None:
-    """Join the running cluster, or start one on this machine."""
-    # ray makes its public names at run time, so the type checker does not see init.
-    init = ray.init  # type: ignore[attr-defined]
-    try:
-        init(address="auto", log_to_driver=False, logging_level="warning")
-    except ConnectionError:
-        init(log_to_driver=False, logging_level="warning")
 
 
 def _attempt_one(task: Task, root: str, patient: bool) -> str | Problem:

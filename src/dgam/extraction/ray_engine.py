@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from dgam.core.errors import InputError
+from dgam.core.cluster import failure_of, ray_cluster
 from dgam.extraction.pool import use_threads
 from dgam.extraction.report import VideoReport
 from dgam.extraction.worker import ExtractSettings, VideoExtractor
@@ -31,14 +31,7 @@ def extract_on_ray(
     takes ``settings.threads`` CPUs (at least 1), and a GPU where the cluster has some and the encoder's
     device is not "cpu". InputError where the package ray is missing.
     """
-    try:
-        import ray  # type: ignore[import-not-found, unused-ignore]  # an extra
-    except ImportError:
-        raise InputError("--engine ray needs the package ray: pip install 'dgam[ray]'.") from None
-    started = not ray.is_initialized()
-    if started:
-        _join(ray)
-    try:
+    with ray_cluster() as ray:
         gpus = 1 if settings.options.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= 1 else 0
         task = ray.remote(num_cpus=max(1, settings.threads), num_gpus=gpus, max_retries=RETRIES)(_extract_one)
         ordered = sorted(files, key=lambda file: (-file.size, file.video))
@@ -49,28 +42,14 @@ def extract_on_ray(
             try:
                 report = ray.get(ready[0])
             except ray.exceptions.RayError as error:
-                first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 report = VideoReport(
                     file.video,
                     file.path,
                     "failed",
-                    message=f"{file.path}: its Ray task failed for good: {first}",
+                    message=f"{file.path}: its Ray task failed for good: {failure_of(error)}",
                 )
             advance(file, 0.0, report.frames if report.status == "extracted" else 0)
             yield report
-    finally:
-        if started:
-            ray.shutdown()
-
-
-def _join(ray: object) -> None:
-    """Join the running cluster, or start one on this machine."""
-    # ray makes its public names at run time, so the type checker does not see init.
-    init = ray.init  # type: ignore[attr-defined]
-    try:
-        init(address="auto", log_to_driver=False, logging_level="warning")
-    except ConnectionError:
-        init(log_to_driver=False, logging_level="warning")
 
 
 @lru_cache(maxsize=1)
