@@ -10,6 +10,7 @@ import dgam
 import tiny_data
 from data_helpers import tree_bytes, write_streams, write_text
 from dgam.core.errors import InputError, InputProblems, Problem
+from dgam.core.locks import file_lock
 from dgam.core.types import VideoLabels
 from dgam.features.source import ArrayFeatures
 from tiny_data import broken, features, train, weights
@@ -99,6 +100,24 @@ def test_restart_removes_nothing_but_its_own_files(tmp_path: Path) -> None:
     train(tmp_path, source=source)
     train(tmp_path, "loss.alpha=0.5", source=source, restart=True)
     assert before.items() <= tree_bytes(tmp_path).items()
+
+
+def test_a_folder_that_another_process_trains_into_is_refused(tmp_path: Path) -> None:
+    finished = weights(train(tmp_path))
+    with file_lock(tmp_path / ".train.lock") as mine:  # as the other process holds it
+        assert mine
+        with pytest.raises(InputError, match="another process is training into this folder"):
+            train(tmp_path, "loss.alpha=0.5", restart=True)
+    assert weights(train(tmp_path)) == finished
+
+
+def test_what_a_killed_training_left_half_written_goes_and_nothing_else(tmp_path: Path) -> None:
+    own = [tmp_path / name for name in (".run.json.ab1.part", "rgb/.checkpoint.safetensors.ab1.part")]
+    others = [tmp_path / name for name in ("rgb/.v0.npy.ab1.part", "rgb/checkpoint.safetensors.part")]
+    for path in own + others:
+        write_text(path, "half")
+    train(tmp_path)
+    assert [path.exists() for path in own + others] == [False, False, True, True]
 
 
 def test_going_on_with_a_finished_run_changes_nothing(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 import dgam
 from dgam.cli import main
 from dgam.core.errors import InputError, InputProblems
+from dgam.core.locks import file_lock
 from dgam.fitting.fit import FitOptions
 from dgam.fitting.folder import load_model_folder
 from dgam.fitting.judge import judge, load_judged, save_judged
@@ -298,6 +299,16 @@ def test_another_fit_in_the_folder_is_refused(data: Path, model: Path, tmp_path:
     with pytest.raises(InputError, match="holds another fit"):
         fit(data, out)
     fit(data, out, replace(OPTIONS, restart=True))
+    assert tree(out) == tree(model)
+
+
+def test_a_folder_that_another_fit_is_at_work_on_is_refused(data: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    shutil.copytree(model, out)
+    with file_lock(out / ".fit.lock") as mine:  # as the other process holds it
+        assert mine
+        with pytest.raises(InputError, match="another 'dgam fit' is at work on this folder"):
+            fit(data, out, replace(OPTIONS, seed=5, restart=True))
     assert tree(out) == tree(model)
 
 

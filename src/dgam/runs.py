@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,8 @@ import torch
 
 from dgam.core.config import Config, load_config
 from dgam.core.errors import InputError, InputProblems, Problem
+from dgam.core.files import clear_unfinished
+from dgam.core.locks import file_lock
 from dgam.core.run import RUN_FILE, Run
 from dgam.core.types import SegmentAnnotations, VideoLabels
 from dgam.data.checks import check
@@ -22,7 +25,7 @@ from dgam.evaluation import evaluate
 from dgam.features.source import FeatureSource, read_stream
 from dgam.model.losses import foreground_loss, label_targets, pool
 from dgam.model.networks import DGAM
-from dgam.training.many import Member
+from dgam.training.many import Member, refuse_shared_folders
 from dgam.training.many import train_many as train_members
 from dgam.training.trainer import STREAM_FILES, Trained, train_stream
 
@@ -56,7 +59,7 @@ def train(
 
     Defective videos are raised together as InputProblems before training starts; with ``on_problem`` each is
     told and left out. ``on_epoch`` is told (stream, epoch, losses). Raises InputError for anything else that
-    is not usable.
+    is not usable, and where another process is training into this folder.
     """
     device = usable_device(device)
     order = _Order.checked(features, labels, out, config or load_config(), seed, streams)
@@ -65,27 +68,25 @@ def train(
             "train.select=test-map needs the test features and annotations, and only it does. "
             "Give --test-features and --test-ground-truth with it, or leave all three out."
         )
-    order = order.usable(on_problem)
-    if restart:
-        order.clear()
-    trained = {}
-    for stream in order.streams:
+    with (order := order.usable(on_problem)).held(restart):
+        trained = {}
+        for stream in order.streams:
 
-        def tell(epoch: int, losses: dict[str, float], stream: str = stream) -> None:
-            if on_epoch is not None:
-                on_epoch(stream, epoch, losses)
+            def tell(epoch: int, losses: dict[str, float], stream: str = stream) -> None:
+                if on_epoch is not None:
+                    on_epoch(stream, epoch, losses)
 
-        member = order.member(stream, test)
-        trained[stream] = train_stream(
-            member.dataset,
-            member.config,
-            member.out,
-            seed=seed,
-            device=device,
-            validate=member.validate,
-            on_epoch=tell,
-        )
-    return order.finish(trained, labels_from)
+            member = order.member(stream, test)
+            trained[stream] = train_stream(
+                member.dataset,
+                member.config,
+                member.out,
+                seed=seed,
+                device=device,
+                validate=member.validate,
+                on_epoch=tell,
+            )
+        return order.finish(trained, labels_from)
 
 
 def train_many(
@@ -123,6 +124,7 @@ def train_many(
         _each("seeds", seeds, count),
     )
     orders = [_Order.checked(*own, streams) for own in zip(*each, strict=True)]
+    refuse_shared_folders([order.folder for order in orders])
     if any(order.config.train.select == "test-map" for order in orders):
         raise InputError(
             "train.select=test-map: choosing by the test set is for dgam.train, one run at a time."
@@ -133,22 +135,22 @@ def train_many(
         if key not in known:
             known[key] = order.usable(on_problem).labels
         orders[number] = order.with_labels(known[key])
-    if restart:
-        for order in orders:
-            order.clear()
     trained: list[dict[str, Trained]] = [{} for _ in orders]
-    for stream in dict.fromkeys(stream for order in orders for stream in order.streams):
-        numbers = [number for number, order in enumerate(orders) if stream in order.streams]
+    with ExitStack() as stack:
+        for order in orders:
+            stack.enter_context(order.held(restart))
+        for stream in dict.fromkeys(stream for order in orders for stream in order.streams):
+            numbers = [number for number, order in enumerate(orders) if stream in order.streams]
 
-        def tell(place: int, epoch: int, losses: dict[str, float], stream: str = stream) -> None:
-            if on_epoch is not None:
-                on_epoch(numbers[place], stream, epoch, losses)  # noqa: B023 - called within this turn
+            def tell(place: int, epoch: int, losses: dict[str, float], stream: str = stream) -> None:
+                if on_epoch is not None:
+                    on_epoch(numbers[place], stream, epoch, losses)  # noqa: B023 - called within this turn
 
-        members = [orders[number].member(stream, None) for number in numbers]
-        found = train_members(members, device=device, at_once=at_once, on_epoch=tell)
-        for number, own in zip(numbers, found, strict=True):
-            trained[number][stream] = own
-    return [order.finish(own, labels_from) for order, own in zip(orders, trained, strict=True)]
+            members = [orders[number].member(stream, None) for number in numbers]
+            found = train_members(members, device=device, at_once=at_once, on_epoch=tell)
+            for number, own in zip(numbers, found, strict=True):
+                trained[number][stream] = own
+        return [order.finish(own, labels_from) for order, own in zip(orders, trained, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -191,11 +193,28 @@ class _Order:
     def with_labels(self, labels: VideoLabels) -> _Order:
         return _Order(self.features, labels, self.folder, self.config, self.seed, self.streams)
 
-    def clear(self) -> None:
-        """Remove what training itself wrote: a folder named after a stream may also hold that stream's
-        features."""
-        for name in (RUN_FILE, *(f"{stream}/{name}" for stream in self.streams for name in STREAM_FILES)):
-            (self.folder / name).unlink(missing_ok=True)
+    @property
+    def files(self) -> list[Path]:
+        """What training itself writes: a folder named after a stream may also hold that stream's features."""
+        of_streams = (f"{stream}/{name}" for stream in self.streams for name in STREAM_FILES)
+        return [self.folder / name for name in (RUN_FILE, *of_streams)]
+
+    @contextmanager
+    def held(self, restart: bool) -> Iterator[None]:
+        """Keep other processes from training into the folder; clear what a killed one left half-written,
+        and with ``restart`` all that earlier ones wrote."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with file_lock(self.folder / ".train.lock") as mine:
+            if not mine:
+                raise InputError(
+                    f"--out {self.folder}: another process is training into this folder. "
+                    "Wait for it to end, or give another folder."
+                )
+            for file in self.files:
+                clear_unfinished(file)
+                if restart:
+                    file.unlink(missing_ok=True)
+            yield
 
     def member(self, stream: str, test: Test | None) -> Member:
         """One stream's training."""

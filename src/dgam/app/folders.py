@@ -12,18 +12,12 @@ import contextlib
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dgam.core.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # Windows: the user has to see to it
-    # Windows has no fcntl; None stands for it, and the lock does without.
-    fcntl = None  # type: ignore[assignment]
+from dgam.core.locks import file_lock
 
 ID_PATTERN = "^[0-9a-f]{24}$"
 PATIENCE = 30.0
@@ -102,22 +96,7 @@ def new_id() -> str:
 
 @contextmanager
 def _locked(path: Path, shared: bool, patience: float, what: str) -> Iterator[None]:
-    if fcntl is None:
+    with file_lock(path, shared=shared, patience=patience) as mine:
+        if not mine:
+            raise InputError(f"--data {path.parent}: {what}. Stop it, or take another folder.")
         yield
-        return
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        until = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise InputError(
-                        f"--data {path.parent}: {what}. Stop it, or take another folder."
-                    ) from None
-                time.sleep(0.1)
-        yield
-    finally:
-        os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -32,6 +33,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def clear_unfinished(path: str | os.PathLike[str]) -> None:
+    """Remove what killed :func:`atomic_write` calls to ``path`` left; call it where none is under way."""
+    target = Path(path)
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        left.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 1) -> None:

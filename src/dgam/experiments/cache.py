@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,12 +22,7 @@ from typing import Any
 
 from dgam.core.errors import InputError
 from dgam.core.files import write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows: the user has to see to it
-    # Windows has no fcntl; None stands for it, and the lock does without.
-    fcntl = None  # type: ignore[assignment]
+from dgam.core.locks import file_lock
 
 DONE = "done.json"
 
@@ -67,19 +63,8 @@ class RunCache:
         """
         path = self.root / "locks" / f"{key}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if fcntl is None:
-            yield True
-            return
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                mine = True
-            except BlockingIOError:
-                mine = False
+        with file_lock(path, patience=math.inf if wait else 0.0) as mine:
             yield mine
-        finally:
-            os.close(handle)
 
 
 def digest_of(value: Any, more: Iterable[bytes] = ()) -> str:

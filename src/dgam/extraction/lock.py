@@ -6,19 +6,12 @@ its worker processes, which may outlive a killed command by a moment.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dgam.core.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # Windows: the user has to see to it
-    # Windows has no fcntl; None stands for it, and the lock does without.
-    fcntl = None  # type: ignore[assignment]
+from dgam.core.locks import file_lock
 
 PATIENCE = 60.0
 """Seconds to wait for a killed command's workers to end."""
@@ -34,7 +27,8 @@ def sole_writer(store: Path) -> Iterator[None]:
         ):
             _clear(store)
         yield
-        _clear(store)  # a worker or a node may have been killed in this run
+        with file_lock(store / ".workers.lock"):  # which removes the file
+            _clear(store)  # a worker or a node may have been killed in this run
 
 
 def _clear(store: Path) -> None:
@@ -52,22 +46,7 @@ def worker(store: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path, *, shared: bool, patience: float, who: str) -> Iterator[None]:
-    if fcntl is None:
+    with file_lock(path, shared=shared, patience=patience) as mine:
+        if not mine:
+            raise InputError(f"{path.parent}: {who} is writing to this store. Wait for it to end.")
         yield
-        return
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        until = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise InputError(
-                        f"{path.parent}: {who} is writing to this store. Wait for it to end."
-                    ) from None
-                time.sleep(0.05)
-        yield
-    finally:
-        os.close(handle)

@@ -114,12 +114,13 @@ def fit(
     needed = tuple(dict.fromkeys(part for stream in streams for part in stream.split("+")))
     recorded = inputs.identity.recorded if inputs.identity is not None else None
     request = describe(inputs.labels, inputs.digests(needed), streams, config, options.seed, parts, recorded)
-    if not claim(folder, request, options.restart):
-        watch = Stopwatch(folder / WORK)
-        watch.add("checking and extracting", seconds)
-        job = _Job(inputs, folder, streams, config, options, str(labels), parts, watch, on_training)
-        job.run(held_out, warnings)
-    shutil.rmtree(folder / WORK, ignore_errors=True)
+    with claim(folder, request, options.restart) as done:
+        if not done:
+            watch = Stopwatch(folder / WORK)
+            watch.add("checking and extracting", seconds)
+            job = _Job(inputs, folder, streams, config, options, str(labels), parts, watch, on_training)
+            job.run(held_out, warnings)
+        shutil.rmtree(folder / WORK, ignore_errors=True)
     return load_model_folder(folder)
 
 

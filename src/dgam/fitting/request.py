@@ -13,7 +13,8 @@ from typing import Any
 
 from dgam.core.config import Config, change_config
 from dgam.core.errors import InputError
-from dgam.core.files import write_json
+from dgam.core.files import clear_unfinished, write_json
+from dgam.core.locks import file_lock
 from dgam.core.run import RUN_FILE
 from dgam.core.types import VideoLabels
 from dgam.fitting.calibration import CALIBRATION_FILE
@@ -42,18 +43,34 @@ def refuse_foreign(out: Path) -> None:
         )
 
 
-def claim(out: Path, request: Mapping[str, Any], restart: bool) -> bool:
-    """Take the folder for this fit; True where the fit is done already.
+@contextmanager
+def claim(out: Path, request: Mapping[str, Any], restart: bool) -> Iterator[bool]:
+    """Keep the folder for this fit for the length of the block; yields whether the fit is done already.
 
-    InputError where something else is in the way. ``restart`` clears what an earlier fit left.
+    InputError where something else is in the way, or another process at work on it. ``restart`` clears what
+    an earlier fit left.
     """
     refuse_foreign(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with file_lock(out / ".fit.lock") as mine:
+        if not mine:
+            raise InputError(
+                f"--out {out}: another 'dgam fit' is at work on this folder. Wait for it to end, "
+                "or give another folder."
+            )
+        yield _enter(out, request, restart)
+
+
+def _enter(out: Path, request: Mapping[str, Any], restart: bool) -> bool:
     file = out / REQUEST_FILE
     if file.is_file() and restart:
         _clear(out, file)
     elif file.is_file():
         _refuse_other(file, request)
-        return (out / RUN_FILE).is_file()
+        if (out / RUN_FILE).is_file():
+            return True
+    for name in _OWN_FILES:
+        clear_unfinished(out / name)
     write_json(file, dict(request))
     return False
 

@@ -89,7 +89,7 @@ def train_many(
     InputError for two members with one folder and for a checkpoint of another training; one whose loss stops
     being finite is left where it is, the others are finished, and then it is raised.
     """
-    _refuse_shared_folders(members)
+    refuse_shared_folders([member.out for member in members])
     for member in members:
         _record(member).resume()  # one of another training must not be found after hours of work on others
     on, results, failures = torch.device(device), dict[int, Trained](), list[str]()
@@ -269,12 +269,13 @@ def _fitting(member: Member, device: torch.device) -> int:
     return max(1, int(free_memory(device) / 2 / size))
 
 
-def _refuse_shared_folders(members: Sequence[Member]) -> None:
+def refuse_shared_folders(folders: Sequence[Path]) -> None:
+    """InputError where two trainings were to go to one folder."""
     seen: dict[Path, int] = {}
-    for number, member in enumerate(members):
-        folder = member.out.resolve()
-        if folder in seen:
+    for number, folder in enumerate(folders):
+        place = folder.resolve()
+        if place in seen:
             raise InputError(
-                f"{member.out}: is the folder of trainings {seen[folder]} and {number}. Each needs its own."
+                f"{folder}: is the folder of trainings {seen[place]} and {number}. Each needs its own."
             )
-        seen[folder] = number
+        seen[place] = number
