@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ import pytest
 import dgam
 from coded_videos import write_video
 from dgam.app.corrections import video_of
+from dgam.app.worker import work_once
 from dgam.exports.formats import FORMATS
+from dgam.fitting.localizer import Localizer
 from serve_site import API, Site, clip, live_site, localizer, shared_model
 
 
@@ -364,3 +367,20 @@ def test_the_description_has_examples_and_errors(site: Site) -> None:
             assert len(method["description"]) > 10
             assert "403" in method["responses"]
     assert "ValidationError" not in json.dumps(described)
+
+
+def test_a_model_that_no_longer_fits_is_told_without_its_place(site: Site, tmp_path: Path) -> None:
+    model = tmp_path / "private" / "model"
+    shutil.copytree(shared_model(), model)
+    identity = json.loads((model / "encoder.json").read_text())
+    identity["recorded"]["encoder"]["name"] = "another"
+    (model / "encoder.json").write_text(json.dumps(identity))
+    job = site.submit(clip(6.0)).json()["id"]
+    assert work_once(Localizer(model, device="cpu"), site.service.queue, site.data, "w")
+    facts = site.client.get(f"{API}/jobs/{job}").json()
+    assert facts["state"] == "failed"
+    assert "the model" in facts["message"]
+    assert "tiny_model.py:brightness" in facts["message"]
+    assert str(tmp_path) not in facts["message"]
+    assert str(Path(__file__).parent) not in facts["message"]
+    site.client.delete(f"{API}/jobs/{job}")

@@ -23,6 +23,7 @@ from dgam.app.queue import Job, JobQueue
 from dgam.core.errors import InputError
 
 if TYPE_CHECKING:
+    from dgam.fitting.folder import ModelFolder
     from dgam.fitting.localizer import Localizer
 
 NAP = 2.0
@@ -61,20 +62,21 @@ def work_once(localizer: Localizer, queue: JobQueue, data: DataFolder, worker: s
     job = queue.claim(worker)
     if job is None:
         return False
+    model = localizer.folder
     try:
         duration, note = _localize(localizer, queue, data, job, worker)
-        queue.finish(job.id, worker, "done", duration=duration, message=_for_people(note, job, data))
+        queue.finish(job.id, worker, "done", duration=duration, message=_for_people(note, job, data, model))
     except Unwanted:
         pass
     except InputError as error:
-        queue.finish(job.id, worker, "failed", message=_for_people(str(error), job, data))
+        queue.finish(job.id, worker, "failed", message=_for_people(str(error), job, data, model))
     except OSError as error:
         traceback.print_exc()
         queue.finish(job.id, worker, "failed", message=f"The system refused: {error.strerror or error}.")
     except Exception as error:
         traceback.print_exc()
         told = f"A fault of dgam itself, not of your video: {type(error).__name__}: {error}"
-        queue.finish(job.id, worker, "failed", message=_for_people(told, job, data))
+        queue.finish(job.id, worker, "failed", message=_for_people(told, job, data, model))
     data.remove(data.job(job.id) / "features")
     for removed in queue.let_go(worker):
         data.remove(data.job(removed))
@@ -104,10 +106,14 @@ def _localize(
     return duration, ""
 
 
-def _for_people(message: str, job: Job, data: DataFolder) -> str:
+def _for_people(message: str, job: Job, data: DataFolder, model: ModelFolder) -> str:
     """A message without the server's paths, which say nothing to whoever uploaded the video."""
-    for path in (data.job(job.id) / job.video, data.job(job.id), data.path):
-        message = message.replace(str(path.resolve()), job.name).replace(str(path), job.name)
+    paths = dict.fromkeys((data.job(job.id) / job.video, data.job(job.id), data.path), job.name)
+    for path, name in {**paths, model.path: "the model"}.items():
+        message = message.replace(str(path.resolve()), name).replace(str(path), name)
+    if model.encoder is not None:
+        encoder = model.encoder.encoder
+        message = message.replace(encoder, encoder.rpartition("/")[2])
     return message[:2000]
 
 
