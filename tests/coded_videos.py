@@ -10,7 +10,11 @@ import av
 import numpy as np
 from av.stream import Disposition
 
+from dgam.video.framing import FrameSettings
+from dgam.video.reader import FrameReader
+
 ROWS, COLUMNS = 2, 8
+SMALL = FrameSettings(short_side=0)  # pictures as small as they were written
 
 
 def coded_frame(number: int, width: int, height: int) -> np.ndarray:
@@ -33,6 +37,12 @@ def read_number(picture: np.ndarray) -> int:
         y, x = int((row + 0.5) * height / ROWS), int((column + 0.5) * width / COLUMNS)
         number |= int(picture[y - 1 : y + 2, x - 1 : x + 2].mean() > 128) << bit
     return number
+
+
+def numbers(path: Path, frames: FrameSettings = SMALL, threads: int = 1) -> list[int]:
+    """The numbers in the pictures that are read from a video."""
+    with FrameReader(path, frames, threads) as reader:
+        return [read_number(picture) for picture in reader]
 
 
 def write_video(

@@ -28,7 +28,7 @@ BACKBONE = DOCS / "backbone.md"
 # Examples that need what a test machine lacks; their imports and names are checked all the same.
 NOT_RUN = {
     "extract.md 1": "I3D's published weights",
-    "fit.md 1": "I3D's published weights; tests/test_fit_videos.py does the same with another encoder",
+    "fit.md 1": "I3D's published weights; test_fit_videos.py and test_localizer.py take another encoder",
     "i3d.md 2": "OpenVINO and I3D's published weights",
     "localize.md 1": "FiftyOne",
 }

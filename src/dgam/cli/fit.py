@@ -92,8 +92,8 @@ class _Bar:
 
 def fit(
     videos: Path,
-    labels: Path,
     /,
+    labels: Path,
     *,
     out: Path,
     seed: int = 0,
