@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,7 @@ def localize(
     run: Run | str | os.PathLike[str],
     features: FeatureSource,
     *,
+    members: Sequence[Run | str | os.PathLike[str]] = (),
     videos: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     curves: str | os.PathLike[str] | None = None,
@@ -78,7 +80,9 @@ def localize(
 ) -> Detections:
     """Find segments in videos with a trained run.
 
-    ``videos`` are all of the features by default. ``overrides`` change the run's ``localize`` settings, as
+    ``members`` are further runs, of the same streams and classes but for example other seeds: attention, TCAM
+    and class probabilities are then means over all of them, and all settings those of ``run``. ``videos`` are
+    all of the features by default. ``overrides`` change the run's ``localize`` settings, as
     "localize.thresholds=[0.3]". ``curves`` is a folder for one ``.npz`` per video with ``<stream>.positions``
     (T,) in edge coordinates, ``<stream>.attention`` (T,), ``<stream>.tcam`` and ``<stream>.logits`` (T, C),
     ``<stream>.probabilities`` (C,) and ``classes`` (C,). ``on_video`` is told of each finished video.
@@ -101,26 +105,28 @@ def localize(
         if on_video is not None:
             on_video(video)
 
-    models, about = load_models(run, device), about_run(run, f"Features from {features.name}")
+    more = [member if isinstance(member, Run) else load_run(member) for member in members]
+    about = about_run(run, f"Features from {features.name}", more)
+    models = load_members(run, more, device)
     return localize_videos(
         models, features, chosen, run.classes, on_problem=on_problem, on_video=finished, about=about
     )
 
 
-def about_run(run: Run, details: str) -> dict[str, object]:
-    """What a result file says of the run that made it; ``details`` in words, such as where features are
-    from."""
-    return {
-        "used": True,
-        "details": details,
-        "selection": run.selection,
-        "dgam": {
-            "preset": run.config.preset,
-            "streams": list(run.streams),
-            "seed": run.seed,
-            "localize": run.config.localize.model_dump(mode="json"),
-        },
+def about_run(run: Run, details: str, members: Sequence[Run] = ()) -> dict[str, object]:
+    """What a result file says of the run that made it, and of its further ``members``; ``details`` in words,
+    such as where features are from."""
+    facts = {
+        "preset": run.config.preset,
+        "streams": list(run.streams),
+        "seed": run.seed,
+        "localize": run.config.localize.model_dump(mode="json"),
     }
+    if members:
+        facts["members"] = [{"seed": member.seed, "preset": member.config.preset} for member in members]
+    # One that was chosen on the test set makes all of it so.
+    selections = dict.fromkeys(one.selection for one in (run, *members))
+    return {"used": True, "details": details, "selection": "; ".join(selections), "dgam": facts}
 
 
 def statistics(
@@ -199,6 +205,22 @@ def load_models(run: Run, device: str | None = None) -> dict[str, StreamModel]:
                 f"{len(run.classes)}. Both must come from the same training."
             )
         models[stream] = StreamModel(model, run.config.for_stream(stream).localize)
+    return models
+
+
+def load_members(run: Run, members: Sequence[Run], device: str | None = None) -> dict[str, StreamModel]:
+    """The models of a run by stream, each with those of ``members`` beside it. InputError for a member of
+    other classes, streams or feature dimensions."""
+    models = load_models(run, device)
+    for member in members:
+        for what in ("classes", "streams"):  # streams with their dimensions
+            if getattr(member, what) != getattr(run, what):
+                raise InputError(
+                    f"{member.path}: has other {what} than {run.path}. Members must be trained on the same "
+                    "classes and on features of the same extractor."
+                )
+        for stream, own in load_models(member, device).items():
+            models[stream] = replace(models[stream], others=(*models[stream].others, own.model))
     return models
 
 

@@ -31,6 +31,7 @@ def localize(
     choice: Choice | None = None,
     store: Path | None = None,
     ids: Literal["name", "path"] = "name",
+    members: Repeatable = (),
     set: Repeatable = (),
     videos: Path | None = None,
     curves: Path | None = None,
@@ -75,6 +76,9 @@ def localize(
         [default: they are forgotten]
     ids
         A video's name in the results: its file name, or its path below the folder given.
+    members
+        Another run, such as one of another seed (features only); repeat it. What the models say of a snippet
+        is averaged.
     set
         A localize setting that differs from the model's, such as localize.nms=soft-gaussian; repeat it.
     videos
@@ -99,6 +103,8 @@ def localize(
         raise InputError(f"--curves {curves}: is a file; expected a folder.")
     skipped = Skipped()
     if are_videos(what):
+        if members:
+            raise InputError("--members is for snippet features; videos are localised with one model.")
         if reading is not None and reading != FeatureOptions():
             raise InputError("the options on how features are read do not apply to videos.")
         from dgam.cli.localize_videos import VideoWork
@@ -119,6 +125,7 @@ def localize(
             found = dgam.localize(
                 facts,
                 source,
+                members=members,
                 videos=chosen,
                 overrides=set,
                 curves=curves,
@@ -130,8 +137,9 @@ def localize(
         durations = {video: source.timeline(video).duration for video in kept}
         content = Content(Detections(kept, found.about), durations, classes=facts.classes)
         print(told_of(target.write(content), sum(map(len, kept.values())), len(kept)))
-        if "TEST SET" in facts.selection:
-            print(f"note: {facts.selection}")
+        selection = str(found.about["selection"])
+        if "TEST SET" in selection:
+            print(f"note: {selection}")
     skipped.summary()
 
 

@@ -43,6 +43,22 @@ def fuse_curves(curves: Mapping[str, StreamCurves], settings: Mapping[str, Local
     )
 
 
+def mean_curves(members: Sequence[StreamCurves]) -> StreamCurves:
+    """The mean, at every snippet, of what several models say about one stream of one video; they have to be
+    at the same samples. A single one is returned as it is."""
+    first = members[0]
+    if len(members) == 1:
+        return first
+    equal = _shares([1.0] * len(members))
+    return StreamCurves(
+        positions=first.positions,
+        attention=_mean([own.attention for own in members], equal),
+        tcam=_mean([own.tcam for own in members], equal),
+        logits=_mean([own.logits for own in members], equal),
+        probabilities=_mean([own.probabilities for own in members], equal),
+    )
+
+
 def fuse_settings(
     curves: Mapping[str, StreamCurves], settings: Mapping[str, LocalizeSettings]
 ) -> LocalizeSettings:

@@ -13,6 +13,7 @@ from dgam.core.config import LocalizeSettings
 from dgam.core.errors import InputError, InputProblems, Problem
 from dgam.core.types import Detection, Detections
 from dgam.data.sampling import uniform
+from dgam.detection.fusion import mean_curves
 from dgam.detection.proposals import StreamCurves
 from dgam.detection.scoring import detect_video
 from dgam.features.arrays import all_finite, as_problem
@@ -22,10 +23,19 @@ from dgam.model.networks import DGAM
 
 @dataclass(frozen=True)
 class StreamModel:
-    """A trained model of one stream, ready to localise: on its device and in evaluation mode."""
+    """A trained model of one stream, ready to localise: on its device and in evaluation mode.
+
+    ``others`` are models of the same stream and classes from other trainings, such as other seeds; what all
+    of them say is averaged.
+    """
 
     model: DGAM
     settings: LocalizeSettings
+    others: tuple[DGAM, ...] = ()
+
+    def curves(self, x: NDArray[np.floating]) -> StreamCurves:
+        """What :func:`stream_curves` says of features (T, d), the mean over all models."""
+        return mean_curves([stream_curves(model, x, self.settings) for model in (self.model, *self.others)])
 
 
 def stream_curves(model: DGAM, x: NDArray[np.floating], settings: LocalizeSettings) -> StreamCurves:
@@ -95,8 +105,7 @@ def _localize(
     checked: bool,
 ) -> tuple[list[Detection], dict[str, StreamCurves]]:
     curves = {
-        stream: stream_curves(models[stream].model, x, models[stream].settings)
-        for stream, x in _inputs(models, features, video, checked=checked)
+        stream: models[stream].curves(x) for stream, x in _inputs(models, features, video, checked=checked)
     }
     settings = {stream: own.settings for stream, own in models.items()}
     return detect_video(curves, settings, features.timeline(video), classes), curves

@@ -125,14 +125,13 @@ class Watcher:
 
     def _detect(self, timeline: Timeline) -> list[tuple[str, float, float, float]]:
         """Segments in the window: label, start and end in seconds from its beginning, score."""
-        from dgam.detection.localize import stream_curves
         from dgam.detection.scoring import detect_video
 
         curves = {}
         for stream, own in self.models.items():
             parts = [np.stack([row[part] for row in self._rows]) for part in stream.split("+")]
             x = np.concatenate(parts, axis=1)  # (T, d)
-            curves[stream] = stream_curves(own.model, x, own.settings)
+            curves[stream] = own.curves(x)
         settings = {stream: own.settings for stream, own in self.models.items()}
         found = detect_video(curves, settings, timeline, self.classes)
         return [(d.label, d.start, d.end, d.score) for d in found if d.score >= self.min_score]
