@@ -149,6 +149,7 @@ def test_refusals(tmp_path: Path) -> None:
             "configs": settings(),
             "seeds": [0, 1],
         }
+        # A dict of arguments of several types has the values' common type, object.
         dgam.train_many(**{**call, **changes})  # type: ignore[arg-type]
 
     with pytest.raises(InputError, match="seeds: got 3 for 2 run folders"):

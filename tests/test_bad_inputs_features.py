@@ -81,7 +81,7 @@ FEATURES = [
         "unknown layout",
         lambda at: open_features(at, layout="h5"),
         "unknown layout 'h5'. Known: auto, store, streams",
-    ),  # type: ignore[arg-type]
+    ),
     Bad(
         "another layout",
         lambda at: open_features(write_streams(at, some_arrays()), layout="npz"),
@@ -271,7 +271,7 @@ STORES = [
         "another time grid",
         lambda at: (add()(at), open_features(at / "s", grid=SnippetGrid(30))),
         "the store's snippets are 16 frames every 16 at 25 fps, not 16 every 16 at 30 fps as asked for.",
-    ),  # type: ignore[arg-type]
+    ),
 ]
 
 

@@ -179,6 +179,15 @@ def test_fused_streams_share_the_score() -> None:
     assert "fused attention" in e.words()[0]
 
 
+def test_a_video_of_one_stream_has_nothing_fused() -> None:
+    curves, timeline = {"rgb": video(5)["rgb"]}, grid_of(40)
+    found = detect_video(curves, FUSED, timeline, NAMES)
+    e = explain_detection(curves, found[0], FUSED, timeline, NAMES)
+    assert [view.stream for view in e.streams] == ["rgb"]
+    assert e.streams[0].share == pytest.approx(e.score) == pytest.approx(found[0].score)
+    assert "fused" not in e.words()[0]
+
+
 def test_mixed_streams_share_the_score() -> None:
     curves, timeline = video(5), grid_of(40)
     taken = take_apart(curves, "rgb", RELEASE["rgb"], timeline, 1, (4.0, 9.5))

@@ -93,8 +93,8 @@ def explain(
     context = context_candidates(curves, timeline, facts.classes)
     said = simulated_data(features, facts.labels)
     if out is not None:
+        from dgam.detection.fusion import as_scored
         from dgam.explain.picture import explanation_figure
-        from dgam.explain.retrace import as_scored
         from dgam.report.plots import save_figure
 
         simulated = said is not None

@@ -17,6 +17,20 @@ from dgam.detection.proposals import Floats, StreamCurves, interpolate
 # Attention below this counts as this in a geometric mean: one stream alone cannot veto for good.
 LEAST_ATTENTION = 1e-6
 
+FUSED = "fused"
+"""What stands for a stream where several streams' curves are fused before there are segments."""
+
+
+def as_scored(
+    curves: Mapping[str, StreamCurves], settings: Mapping[str, LocalizeSettings]
+) -> tuple[Mapping[str, StreamCurves], Mapping[str, LocalizeSettings]]:
+    """The curves that segments are found and scored on, and their settings: the streams' own, or the fused
+    ones where ``fusion`` fuses them and the video has several."""
+    shared = next(iter(settings.values()))
+    if shared.fusion == "segments" or len(curves) < 2:
+        return curves, settings
+    return {FUSED: fuse_curves(curves, settings)}, {FUSED: fuse_settings(curves, settings)}
+
 
 def fuse_curves(curves: Mapping[str, StreamCurves], settings: Mapping[str, LocalizeSettings]) -> StreamCurves:
     """One stream's worth of curves from several, at the samples of the first.

@@ -16,7 +16,7 @@ from dgam.core.config import LocalizeSettings
 from dgam.core.errors import InputError
 from dgam.core.timeline import Timeline
 from dgam.core.types import Detection
-from dgam.detection.fusion import fuse_curves, fuse_settings
+from dgam.detection.fusion import as_scored
 from dgam.detection.nms import suppress_per_class
 from dgam.detection.proposals import (
     Floats,
@@ -193,11 +193,7 @@ def detect_video(
     shared = _fusion_settings(settings)
     for stream, own in curves.items():
         _check(stream, own, settings, timeline, classes)
-    if shared.fusion != "segments" and curves:
-        settings, curves = (
-            {"fused": fuse_settings(curves, settings)},
-            {"fused": fuse_curves(curves, settings)},
-        )
+    curves, settings = as_scored(curves, settings)
     segments, labels, scores = [np.zeros((0, 2))], [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
     for stream in [name for name in settings if name in curves]:
         others = [other for name, other in curves.items() if name != stream]

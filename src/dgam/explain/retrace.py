@@ -16,7 +16,7 @@ from dgam.core.config import LocalizeSettings
 from dgam.core.errors import InputError
 from dgam.core.timeline import Timeline
 from dgam.core.types import Detection
-from dgam.detection.fusion import fuse_curves, fuse_settings
+from dgam.detection.fusion import as_scored
 from dgam.detection.nms import suppress
 from dgam.detection.proposals import Floats, Integers, StreamCurves
 from dgam.detection.scoring import stream_candidates
@@ -53,20 +53,6 @@ class Thinning:
     members: Integers
     kept: Integers
     final: Floats
-
-
-FUSED = "fused"
-"""What stands for a stream where ``localize.fusion`` fuses the streams' curves before there are segments."""
-
-
-def as_scored(
-    curves: Mapping[str, StreamCurves], settings: Mapping[str, LocalizeSettings]
-) -> tuple[Mapping[str, StreamCurves], Mapping[str, LocalizeSettings]]:
-    """The curves that segments are found and scored on, and their settings: one's own, or the fused ones."""
-    shared = next(iter(settings.values()))
-    if shared.fusion == "segments" or not curves:
-        return curves, settings
-    return {FUSED: fuse_curves(curves, settings)}, {FUSED: fuse_settings(curves, settings)}
 
 
 def retrace(

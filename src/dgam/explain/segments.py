@@ -16,9 +16,10 @@ from dgam.core.config import LocalizeSettings
 from dgam.core.errors import InputError
 from dgam.core.timeline import Timeline
 from dgam.core.types import Detection
+from dgam.detection.fusion import FUSED, as_scored
 from dgam.detection.nms import pairwise_tiou
 from dgam.detection.proposals import StreamCurves
-from dgam.explain.retrace import FUSED, Retraced, Thinning, as_scored, retrace, row_of, thin
+from dgam.explain.retrace import Retraced, Thinning, retrace, row_of, thin
 from dgam.explain.scores import (
     SnippetShare,
     Stretch,

@@ -11,10 +11,10 @@ import numpy as np
 from dgam.core.config import LocalizeSettings
 from dgam.core.timeline import Timeline
 from dgam.core.types import Detection, Segment
+from dgam.detection.fusion import as_scored
 from dgam.detection.proposals import StreamCurves, interpolate, sigmoid
 from dgam.evaluation import temporal_iou
 from dgam.explain.context import context_candidates
-from dgam.explain.retrace import as_scored
 from dgam.explain.segments import explain_detections
 from dgam.page.content import Floats, Line, VideoContent
 
