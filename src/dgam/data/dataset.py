@@ -15,6 +15,7 @@ from dgam.data.sampling import stratified
 from dgam.features.source import FeatureSource, dimension, read_stream
 
 _ORDER, _SNIPPETS = 1, 2  # keep the draws of batch order and of snippets apart
+_BLOCK = 256  # videos whose snippets are drawn at a time: what is needed on the way stays small
 
 
 class SnippetDataset:
@@ -65,11 +66,12 @@ class SnippetDataset:
     def rows(self, videos: Sequence[int] | NDArray[np.intp], draw: int) -> NDArray[np.intp]:
         """Which snippets of each of the videos are looked at, (B, T) in [0, length); ``draw`` numbers the
         sampling."""
-        rows = np.empty((len(videos), self.snippets), dtype=np.intp)
-        for position, video in enumerate(videos):
-            generator = np.random.default_rng([self._seed, _SNIPPETS, draw, int(video)])
-            rows[position] = stratified(int(self.lengths[video]), self.snippets, generator)  # (T,)
-        return rows
+        generator = np.random.default_rng([self._seed, _SNIPPETS, draw])
+        rows = np.empty((len(self), self.snippets), dtype=np.intp)
+        for start in range(0, len(self), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            rows[part] = stratified(self.lengths[part], self.snippets, generator)
+        return rows[np.asarray(videos, dtype=np.intp)]  # (B, T)
 
     def sample(
         self, videos: Sequence[int] | NDArray[np.intp], draw: int

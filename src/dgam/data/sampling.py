@@ -6,16 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def stratified(length: int, snippets: int, generator: np.random.Generator) -> NDArray[np.intp]:
-    """``snippets`` indices into a video of ``length`` snippets, one at random from each of as many equal
+def stratified(
+    lengths: int | NDArray[np.integer], snippets: int, generator: np.random.Generator
+) -> NDArray[np.intp]:
+    """``snippets`` indices into a video of so many snippets, one at random from each of as many equal
     stretches.
 
-    Sorted; a short video repeats snippets. Shape ``(snippets,)``. ValueError for an empty video.
+    Sorted; a short video repeats snippets. Shape ``(snippets,)``, or ``(N, snippets)`` for the ``lengths``
+    ``(N,)`` of N videos. ValueError for an empty video.
     """
-    if length < 1:
+    each = np.asarray(lengths)[..., None]  # (…, 1)
+    if each.size and each.min() < 1:
         raise ValueError("cannot sample from a video without snippets")
-    edges = (np.arange(snippets) + generator.random(snippets)) * (length / snippets)
-    return np.minimum(edges.astype(np.intp), length - 1)
+    drawn = generator.random((*each.shape[:-1], snippets))  # (…, snippets)
+    edges: NDArray[np.float64] = (np.arange(snippets) + drawn) * (each / snippets)
+    last: NDArray[np.intp] = each.astype(np.intp) - 1
+    return np.minimum(edges.astype(np.intp), last)
 
 
 def uniform(length: int, t_min: int, t_max: int) -> NDArray[np.intp]:
