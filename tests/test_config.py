@@ -101,6 +101,10 @@ MESSAGES = {
     "got 'fast'.",
     "train.lr=.inf": "--set train.lr: must be a finite number, got inf.",
     "model.r=.nan": "--set model.r: must be a finite number, got nan.",
+    "model.attention_kernel=4": "--set model.attention_kernel: must be an odd number, got 4.",
+    "model.attention_kernel=-1": "--set model.attention_kernel: must be greater than or equal to 1, got -1.",
+    "streams.flow.model.attention_kernel=2": "--set streams.flow.model.attention_kernel: must be an odd "
+    "number, got 2.",
     "train.select=best": "--set train.select: must be 'last', 'held-out' or 'test-map', got 'best'.",
     "train.betas=[0.9]": "--set train.betas.1: has too few values, got [0.9].",
     "train.betas=[0.9, 1]": "--set train.betas.1: must be less than 1, got 1.",

@@ -38,7 +38,7 @@ def test_stage_a_leaves_the_cvae_alone_and_stage_b_leaves_the_rest_alone() -> No
         compute = attention_losses if stage == "attention" else cvae_losses
         terms = compute(e.model, b, e.settings, 1.0, e.generator)
         parameters = e._attention if stage == "attention" else e._cvae
-        e._update(stage, terms["total" if stage == "attention" else "cvae"], parameters, 0)
+        e._update(stage, terms["total" if stage == "attention" else "cvae"], parameters)
         assert moved(before, e.model) == ({"attention", "classifier"} if stage == "attention" else {"cvae"})
         assert all(p.grad is None for p in e.model.parameters())
 

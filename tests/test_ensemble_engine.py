@@ -31,7 +31,8 @@ def config(overrides: Sequence[str]) -> Config:
 
 
 def model(settings: Config, seed: int) -> DGAM:
-    shape = ModelShape(D, C, attention_hidden=8, cvae_hidden=5, latent=4, r=settings.model.r)
+    kernel, r = settings.model.attention_kernel, settings.model.r
+    shape = ModelShape(D, C, attention_hidden=8, attention_kernel=kernel, cvae_hidden=5, latent=4, r=r)
     return DGAM(shape, torch.Generator().manual_seed(seed))
 
 
@@ -70,6 +71,7 @@ def assert_near(found: dict[str, Tensor], expected: dict[str, Tensor], atol: flo
         [],
         ["train.optimiser=adamw", "train.weight_decay=0.1"],
         ["train.optimiser=sgd", "loss.samples=2", "loss.reduction=snippet"],
+        ["model.attention_kernel=3"],
     ],
     ids=str,
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -10,21 +12,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dgam.core.config import LossSettings, load_config
+from dgam.core.config import LossSettings, TrainSettings, load_config
 from dgam.model.networks import DGAM, ModelShape
 from dgam.training.buffers import Buffers
 from dgam.training.engine import Batch, Engine, attention_losses, cvae_losses
-from dgam.training.fast_step import FastStep, Stage
+from dgam.training.fast_step import FastStep
+from dgam.training.means import Means
+from dgam.training.parameters import Parameters
 from dgam.training.prepared import prepare
 
 D, C, LATENT = 6, 3, 4
+CPU = torch.device("cpu")
 NEAR = 1e-9  # of float64; what is seen is below 1e-13
 LABELS = torch.tensor([[1.0, 0, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]], dtype=torch.float64)
 
 
-def network(seed: int = 0, *, bias: bool = True, normalise: str = "none", r: float = 1.7) -> DGAM:
+@dataclass(frozen=True)
+class Stage:
+    """What a stage gives: its terms, and the gradient of its total by every parameter it moves."""
+
+    terms: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+
+
+def network(
+    seed: int = 0, *, bias: bool = True, normalise: str = "none", r: float = 1.7, kernel: int = 1
+) -> DGAM:
     shape = ModelShape(D, C, attention_hidden=8, cvae_hidden=5, latent=LATENT, r=r)
-    shape = ModelShape(**{**vars(shape), "classifier_bias": bias, "normalise": normalise})
+    more = {"classifier_bias": bias, "normalise": normalise, "attention_kernel": kernel}
+    shape = ModelShape(**{**vars(shape), **more})
     model = DGAM(shape, torch.Generator().manual_seed(seed)).double()
     generator = torch.Generator().manual_seed(seed + 50)
     model.shift.copy_(torch.rand(D, generator=generator))
@@ -62,7 +78,7 @@ def fast(
     buffers: Buffers | None = None,
 ) -> dict[str, Stage]:
     """Both stages of E members at once."""
-    buffers = buffers or Buffers(torch.device("cpu"))
+    buffers = buffers or Buffers(CPU)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     shape = (losses[0].samples, *batches[0].x.shape[:2], LATENT)
 
@@ -70,18 +86,27 @@ def fast(
         return torch.stack([torch.randn(shape, generator=g).double() for g in generators])
 
     x, labels = torch.stack([b.x for b in batches]), torch.stack([b.labels for b in batches])
-    weights = {
-        name: torch.stack([dict(model.named_parameters())[name].detach() for model in models])
-        for name, _ in models[0].named_parameters()
-    }
-    step = FastStep(losses, [model.cvae.r for model in models], buffers)
+    parameters = Parameters(models, [TrainSettings()] * len(models))
+    means = Means.of(x, buffers)
+    step = FastStep(losses, [model.cvae.r for model in models], means)
     shares = torch.full((len(models), 1), share, dtype=torch.float64)
     generative = losses[0].gamma1 > 0
-    prepared = prepare(models, x, torch.float64, buffers)
-    stages = {"total": step.attention(weights, prepared, labels, shares, noise() if generative else None)}
+    prepared = prepare(models, x, torch.float64, buffers, means.beside)
+    terms = {"total": step.attention(parameters, prepared, labels, shares, noise() if generative else None)}
     if generative:
-        stages["cvae"] = step.cvae(weights, shares, noise())
-    return stages
+        terms["cvae"] = step.cvae(parameters, shares, noise())
+    return stages_of(parameters, terms)
+
+
+def stages_of(parameters: Parameters, terms: dict[str, dict[str, Tensor]]) -> dict[str, Stage]:
+    """Both stages' terms, with the gradients that they left in the parameters."""
+    return {
+        stage: Stage(
+            own,
+            {n: g for n, g in parameters.gradients.items() if n.startswith("cvae.") == (stage == "cvae")},
+        )
+        for stage, own in terms.items()
+    }
 
 
 def assert_equal(member: int, found: dict[str, Stage], expected: dict[str, Stage]) -> None:
@@ -114,11 +139,20 @@ EDGES = [
 ]
 
 
+@pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("edge", EDGES, ids=str)
-def test_losses_and_gradients_equal_the_plain_ones(edge: dict[str, object]) -> None:
+def test_losses_and_gradients_equal_the_plain_ones(edge: dict[str, object], kernel: int) -> None:
     loss = LossSettings.model_validate(edge)
-    model, b = network(), batch()
+    model, b = network(kernel=kernel), batch()
     assert_equal(0, fast([model], [b], [loss], 0.3, [5]), plain(model, b, loss, 0.3, 5))
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 9])
+@pytest.mark.parametrize("snippets", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("videos", [1, 3])
+def test_videos_of_one_snippet_and_shorter_than_the_kernel(kernel: int, snippets: int, videos: int) -> None:
+    model, b, loss = network(kernel=kernel), batch(videos, snippets), LossSettings()
+    assert_equal(0, fast([model], [b], [loss], 1.0, [5]), plain(model, b, loss, 1.0, 5))
 
 
 @pytest.mark.parametrize("normalise", ["none", "l2", "scale", "root", "standard"])
@@ -154,14 +188,21 @@ numbers = st.floats(0.0, 3.0, width=32)
     share=st.floats(0.0, 1.0),
     size=st.tuples(st.integers(1, 5), st.integers(1, 12)),
     seed=st.integers(0, 1000),
+    kernel=st.sampled_from([1, 3, 5]),
 )
-def test_any_settings(loss: LossSettings, r: float, share: float, size: tuple[int, int], seed: int) -> None:
-    model, b = network(seed, r=r), batch(*size, seed=seed)
+def test_any_settings(
+    loss: LossSettings, r: float, share: float, size: tuple[int, int], seed: int, kernel: int
+) -> None:
+    model, b = network(seed, r=r, kernel=kernel), batch(*size, seed=seed)
     assert_equal(0, fast([model], [b], [loss], share, [seed]), plain(model, b, loss, share, seed))
 
 
+@pytest.mark.parametrize("snippets", [10, 2, 1])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("form", [{}, {"samples": 2, "guide_detach": False}, {"reduction": "sum"}], ids=str)
-def test_each_of_several_members_equals_the_member_alone(form: dict[str, object]) -> None:
+def test_each_of_several_members_equals_the_member_alone(
+    form: dict[str, object], kernel: int, snippets: int
+) -> None:
     """Three members that differ in every number that may differ."""
     own = [
         {"beta": 0.1 * i, "gamma1": 0.5 * i, "gamma2": 0.3 * i, "alpha": 0.02 * i, "sigma2": 0.4 * i}
@@ -169,8 +210,8 @@ def test_each_of_several_members_equals_the_member_alone(form: dict[str, object]
         for i in (1, 2, 3)
     ]
     losses = [LossSettings.model_validate({**form, **one}) for one in own]
-    models = [network(seed, r=0.5 * seed, normalise="standard") for seed in range(3)]
-    batches = [batch(seed=20 + seed) for seed in range(3)]
+    models = [network(seed, r=0.5 * seed, normalise="standard", kernel=kernel) for seed in range(3)]
+    batches = [batch(snippets=snippets, seed=20 + seed) for seed in range(3)]
     found = fast(models, batches, losses, 0.7, [1, 2, 3])
     for member in range(3):
         expected = plain(models[member], batches[member], losses[member], 0.7, 1 + member)
@@ -187,8 +228,9 @@ def test_attention_of_nought_or_one_everywhere_is_as_in_the_plain_step() -> None
         assert_equal(0, fast([model], [b], [loss], 1.0, [5]), plain(model, b, loss, 1.0, 5))
 
 
-def test_memory_of_an_earlier_larger_batch_changes_nothing() -> None:
-    model, loss, buffers = network(), LossSettings(), Buffers(torch.device("cpu"))
+@pytest.mark.parametrize("kernel", [1, 5])
+def test_memory_of_an_earlier_larger_batch_changes_nothing(kernel: int) -> None:
+    model, loss, buffers = network(kernel=kernel), LossSettings(), Buffers(CPU)
     for b in (batch(5, 12), batch(2, 7), batch(1, 1), batch(5, 12)):
         found = fast([model], [b], [loss], 1.0, [5], buffers)
         assert_equal(0, found, plain(model, b, loss, 1.0, 5))
@@ -197,7 +239,13 @@ def test_memory_of_an_earlier_larger_batch_changes_nothing() -> None:
 def engine(*overrides: str, step: str = "fast") -> Engine:
     config = load_config("thumos14", overrides=("loss.warmup_epochs=2", f"train.step={step}", *overrides))
     shape = ModelShape(
-        D, C, attention_hidden=8, cvae_hidden=5, latent=LATENT, normalise=config.model.normalise
+        D,
+        C,
+        attention_hidden=8,
+        attention_kernel=config.model.attention_kernel,
+        cvae_hidden=5,
+        latent=LATENT,
+        normalise=config.model.normalise,
     )
     model = DGAM(shape, torch.Generator().manual_seed(0))
     return Engine(model, config.for_stream("rgb"), torch.Generator().manual_seed(1))
@@ -215,6 +263,8 @@ def small(b: Batch) -> Batch:
         ["train.optimiser=sgd", "train.lr=0.05", "train.clip=0.5"],
         ["train.clip=0.01", "train.cvae_lr=0.01", "train.schedule=cosine", "train.epochs=4"],
         ["model.normalise=root", "train.ema=0.9", "loss.samples=2"],
+        ["model.attention_kernel=3", "train.ema=0.9"],
+        ["model.attention_kernel=5", "train.optimiser=sgd", "train.lr=0.05"],
     ],
     ids=str,
 )
@@ -283,13 +333,15 @@ def wide_batch(seed: int) -> Batch:
 
 def gradients(model: DGAM, b: Batch, precision: torch.dtype) -> dict[str, Stage]:
     """Both stages of a float32 model with its products in ``precision``."""
-    buffers, generator = Buffers(torch.device("cpu")), torch.Generator().manual_seed(3)
-    weights = {name: p.detach().unsqueeze(0) for name, p in model.named_parameters()}
-    step, share = FastStep([LossSettings()], [model.cvae.r], buffers), torch.ones(1, 1)
-    prepared = prepare([model], b.x.unsqueeze(0), precision, buffers)
+    buffers, generator = Buffers(CPU), torch.Generator().manual_seed(3)
+    parameters = Parameters([copy.deepcopy(model)], [TrainSettings()])
+    means = Means.of(b.x, buffers)
+    step = FastStep([LossSettings()], [model.cvae.r], means)
+    share = torch.ones(1, 1)
+    prepared = prepare([model], b.x.unsqueeze(0), precision, buffers, means.beside)
     first, second = (torch.randn(1, 1, *b.x.shape[:2], WIDE.latent, generator=generator) for _ in range(2))
-    total = step.attention(weights, prepared, b.labels.unsqueeze(0), share, first)
-    return {"total": total, "cvae": step.cvae(weights, share, second)}
+    total = step.attention(parameters, prepared, b.labels.unsqueeze(0), share, first)
+    return stages_of(parameters, {"total": total, "cvae": step.cvae(parameters, share, second)})
 
 
 def test_bfloat16_gradients_are_near_the_exact_ones() -> None:
@@ -310,10 +362,12 @@ def test_bfloat16_gradients_are_near_the_exact_ones() -> None:
                 assert cosine > 0.99, (step, name, float(cosine))
 
 
-@pytest.mark.parametrize("size", [(1, 5), (3, 7), (2, 403)])
-def test_bfloat16_at_sizes_that_do_not_divide(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "kernel"), [((1, 5), 1), ((3, 7), 1), ((2, 403), 1), ((2, 403), 3), ((2, 403), 5)]
+)
+def test_bfloat16_at_sizes_that_do_not_divide(size: tuple[int, int], kernel: int) -> None:
     """Sums are taken in parts and features turned in pieces, where the number of snippets allows."""
-    model = DGAM(WIDE, torch.Generator().manual_seed(0))
+    model = DGAM(replace(WIDE, attention_kernel=kernel), torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
     b = Batch(torch.rand(*size, 256, generator=generator), torch.eye(5)[: size[0]])
     exact, rough = (gradients(model, b, p) for p in (torch.float32, torch.bfloat16))

@@ -123,6 +123,16 @@ def test_equal_seeds_and_different_settings(tmp_path: Path) -> None:
         assert_same(one.out, tmp_path / f"alone{number}")
 
 
+def test_members_may_start_in_different_ways(tmp_path: Path) -> None:
+    own = {"many0": (), "many1": ("model.attention_start=level",)}
+    members = [member(tmp_path / name, 0, *settings) for name, settings in own.items()]
+    assert alike(members) == [[0, 1]]
+    train_many(members)
+    for number, one in enumerate(members):
+        alone(one, tmp_path / f"alone{number}")
+        assert_same(one.out, tmp_path / f"alone{number}")
+
+
 def test_members_may_have_data_of_their_own(tmp_path: Path) -> None:
     members = [member(tmp_path / f"many{seed}", seed, source=features(seed)) for seed in (1, 2)]
     assert alike(members) == [[0, 1]]
@@ -145,6 +155,7 @@ DIFFERENT = (
     ("loss.gamma1=0",),
     ("loss.samples=2",),
     ("loss.reduction=snippet",),
+    ("model.attention_kernel=3",),
 )
 
 

@@ -21,7 +21,7 @@ from dgam.data.dataset import SnippetDataset
 from dgam.features.source import ArrayFeatures
 from dgam.model.networks import DGAM
 from dgam.training.checkpoint import load_model, load_tensors, save_tensors
-from dgam.training.trainer import stream_seed, train_stream
+from dgam.training.trainer import new_model, stream_seed, train_stream
 
 SMALL = (
     "train.snippets=8",
@@ -69,6 +69,19 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     first, second = run(tmp_path / "a", seed=0), run(tmp_path / "b", seed=1)
     assert not torch.equal(first["attention.hidden.weight"], second["attention.hidden.weight"])
+
+
+def test_a_level_start_attends_to_all_alike_and_draws_the_rest_as_before() -> None:
+    random, level = (
+        new_model(dataset(), config(f"model.attention_start={start}"), seed=3)
+        for start in ("random", "level")
+    )
+    x = torch.rand(2, 5, dataset().dimension)
+    assert torch.equal(level.attention(x), torch.full((2, 5), 0.5))
+    drawn = random.state_dict()
+    for name, value in level.state_dict().items():
+        assert torch.equal(value, drawn[name]) != name.startswith("attention.output"), name
+    assert all(parameter.requires_grad for parameter in level.parameters())
 
 
 def test_streams_have_seeds_of_their_own() -> None:

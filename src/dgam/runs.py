@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -69,14 +70,18 @@ def train(
             "Give --test-features and --test-ground-truth with it, or leave all three out."
         )
     with (order := order.usable(on_problem)).held(restart):
+        members = {stream: order.member(stream, test) for stream in order.streams}
+        streams = tuple(members)
+
+        def tell(place: int, epoch: int, losses: dict[str, float]) -> None:
+            if on_epoch is not None:
+                on_epoch(streams[place], epoch, losses)
+
+        if _side_by_side(device):
+            found = train_members(list(members.values()), device=device, on_epoch=tell)
+            return order.finish(dict(zip(streams, found, strict=True)), labels_from)
         trained = {}
-        for stream in order.streams:
-
-            def tell(epoch: int, losses: dict[str, float], stream: str = stream) -> None:
-                if on_epoch is not None:
-                    on_epoch(stream, epoch, losses)
-
-            member = order.member(stream, test)
+        for place, (stream, member) in enumerate(members.items()):
             trained[stream] = train_stream(
                 member.dataset,
                 member.config,
@@ -84,7 +89,7 @@ def train(
                 seed=seed,
                 device=device,
                 validate=member.validate,
-                on_epoch=tell,
+                on_epoch=partial(tell, place),
             )
         return order.finish(trained, labels_from)
 
@@ -139,16 +144,16 @@ def train_many(
     with ExitStack() as stack:
         for order in orders:
             stack.enter_context(order.held(restart))
-        for stream in dict.fromkeys(stream for order in orders for stream in order.streams):
-            numbers = [number for number, order in enumerate(orders) if stream in order.streams]
+        wanted = [(number, stream) for number, order in enumerate(orders) for stream in order.streams]
+        for turn in [wanted] if _side_by_side(device) else _by_stream(wanted):
 
-            def tell(place: int, epoch: int, losses: dict[str, float], stream: str = stream) -> None:
+            def tell(place: int, epoch: int, losses: dict[str, float]) -> None:
                 if on_epoch is not None:
-                    on_epoch(numbers[place], stream, epoch, losses)  # noqa: B023 - called within this turn
+                    on_epoch(*turn[place], epoch, losses)  # noqa: B023 - called within this turn
 
-            members = [orders[number].member(stream, None) for number in numbers]
+            members = [orders[number].member(stream, None) for number, stream in turn]
             found = train_members(members, device=device, at_once=at_once, on_epoch=tell)
-            for number, own in zip(numbers, found, strict=True):
+            for (number, stream), own in zip(turn, found, strict=True):
                 trained[number][stream] = own
         return [order.finish(own, labels_from) for order, own in zip(orders, trained, strict=True)]
 
@@ -262,6 +267,20 @@ def _each(name: str, value: T | Sequence[T], count: int) -> Sequence[T]:
             f"{name}: got {len(value)} for {count} run folders; give one for all, or one for each."
         )
     return value
+
+
+def _side_by_side(device: str) -> bool:
+    """Whether streams of equal shape are trained as one batched model: a GPU is not filled by one. On a CPU
+    one stream's features after the other's need less memory."""
+    return torch.device(device).type == "cuda"
+
+
+def _by_stream(wanted: Sequence[tuple[int, str]]) -> list[list[tuple[int, str]]]:
+    """Runs and streams in turns of one stream each."""
+    turns: dict[str, list[tuple[int, str]]] = {}
+    for number, stream in wanted:
+        turns.setdefault(stream, []).append((number, stream))
+    return list(turns.values())
 
 
 def default_device() -> str:

@@ -13,7 +13,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from dgam.core.errors import InputProblems, Problem
@@ -24,6 +32,15 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction01 = Annotated[float, Field(ge=0, le=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise PydanticCustomError("odd", "Input should be an odd number")
+    return value
+
+
+Odd = Annotated[Count, AfterValidator(_odd)]
 
 
 class _Section(BaseModel):
@@ -43,12 +60,19 @@ class ModelSettings(_Section):
 
     attention_hidden: Count = 256
     """Hidden units of the attention module."""
+    attention_kernel: Odd = 1
+    """How many neighbouring snippets the attention module sees of the sampled sequence, an odd number: 1 is
+    the snippet alone, as in the paper; 3 adds one before it and one after it, and so on; zeros beyond the
+    ends."""
     cvae_hidden: Count = 128
     """Hidden units of the CVAE's encoder and decoder."""
     latent: Count = 128
     """Dimension of the CVAE's latent z (table 6)."""
     r: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     """Discrepancy of the latent prior N(rλ·1, I) between attention values (figure 4); 0: independent of λ."""
+    attention_start: Literal["random", "level"] = "random"
+    """Weights of the attention's last layer before the first step. random: as PyTorch draws them; level: 0,
+    so that λ is 1/2 everywhere and the labels, not the draw, decide what is attended to first."""
     classifier_bias: bool = True
     """Whether the classification layer has a bias; the TCAM never uses it."""
     normalise: Literal["none", "l2", "scale", "root", "standard"] = "none"

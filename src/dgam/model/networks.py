@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dgam.model.convolution import at_middle, by_tap, gather
+
 
 def linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool = True) -> nn.Linear:
     """A linear layer with PyTorch's usual initial values, U(−1/√inputs, 1/√inputs), drawn from
@@ -41,17 +43,31 @@ def full_precision(x: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Bottom-up, class-agnostic attention: Linear-ReLU-Linear-sigmoid on each snippet."""
+    """Bottom-up, class-agnostic attention: Linear-ReLU-Linear-sigmoid on each snippet.
 
-    def __init__(self, dimension: int, hidden: int, generator: torch.Generator) -> None:
+    The first layer sees ``kernel`` (odd) snippets around the one in question, as one input from the earliest
+    to the latest, with zeros beyond the ends of the sequence: h_t = ReLU(Σ_k W_k x_{t + k} + b). The paper
+    has 1.
+    """
+
+    def __init__(self, dimension: int, hidden: int, generator: torch.Generator, *, kernel: int = 1) -> None:
         super().__init__()
-        self.hidden = linear(dimension, hidden, generator)
+        self.kernel = kernel
+        self.hidden = linear(kernel * dimension, hidden, generator)
         self.output = linear(hidden, 1, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, T, d) to attention λ (B, T) in [0, 1]."""
-        score = self.output(functional.relu(self.hidden(x)))  # (B, T, 1)
+        weight = by_tap(self.hidden.weight, self.hidden.in_features // self.kernel)  # (kernel·hidden, d)
+        taps = functional.linear(x, weight, at_middle(self.hidden.bias, self.kernel))  # (B, T, kernel·hidden)
+        taps = taps.view(*x.shape[:-1], self.kernel, self.hidden.out_features)  # (B, T, kernel, hidden)
+        score = self.output(functional.relu(gather(taps)))  # (B, T, 1)
         return torch.sigmoid(full_precision(score).squeeze(-1))  # (B, T)
+
+    def level(self) -> None:
+        """Make λ 1/2 for all snippets, by zeros in the last layer."""
+        for parameter in self.output.parameters():
+            nn.init.zeros_(parameter)
 
 
 class Classifier(nn.Module):
@@ -118,6 +134,7 @@ class ModelShape:
     dimension: int
     classes: int
     attention_hidden: int = 256
+    attention_kernel: int = 1
     cvae_hidden: int = 128
     latent: int = 128
     r: float = 1.0
@@ -135,7 +152,7 @@ class DGAM(nn.Module):
         super().__init__()
         d = shape.dimension
         self.shape = shape
-        self.attention = Attention(d, shape.attention_hidden, generator)
+        self.attention = Attention(d, shape.attention_hidden, generator, kernel=shape.attention_kernel)
         self.classifier = Classifier(d, shape.classes, generator, bias=shape.classifier_bias)
         self.cvae = CVAE(d, shape.latent, shape.cvae_hidden, shape.r, generator)
         self.register_buffer("shift", torch.zeros(d))

@@ -26,3 +26,8 @@ class Buffers:
             memory = torch.empty(size, dtype=dtype, device=self._device)
             self._memory[name, dtype] = memory
         return memory[:size].view(shape)
+
+    def held(self) -> tuple[Tensor, ...]:
+        """All memory as it is now. Who keeps it keeps it from being freed when a larger tensor is asked for
+        by the same name."""
+        return tuple(self._memory.values())

@@ -107,11 +107,11 @@ class Engine:
         """Both stages on one batch; returns the losses as detached scalars (not yet waited for on a GPU)."""
         if self.train.step == "plain":
             terms = self._plain_stages(batch, epoch)
+            self._parameters.average()
         else:
             x, labels = batch.x.unsqueeze(0), batch.labels.unsqueeze(0)
             found = self._fast.step(x, labels, epoch, scaled=batch.scaled)
             terms = {name: value[0] for name, value in found.items()}
-        self._parameters.average()
         return {name: value.detach() for name, value in terms.items()}
 
     @property
@@ -130,6 +130,7 @@ class Engine:
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take up a state that :meth:`state` gave. KeyError or RuntimeError where it does not fit the
         model."""
+        self._fast.forget()
         self._parameters.restore(0, tensors)
         self.generator.set_state(tensors["generator"].cpu())
 
@@ -137,23 +138,25 @@ class Engine:
         share = warmup(epoch, self.settings)
         with self._precision(batch.x.device):
             terms = attention_losses(self.model, batch, self.settings, share, self.generator)
-        self._update("attention", terms["total"], self._attention, epoch)
+        self._parameters.begin(epoch)
+        self._update("attention", terms["total"], self._attention)
         if self.settings.gamma1 > 0:
             with self._precision(batch.x.device):
                 generative = cvae_losses(self.model, batch, self.settings, share, self.generator)
-            self._update("cvae", generative["cvae"], self._cvae, epoch)
+            self._update("cvae", generative["cvae"], self._cvae)
             terms.update(generative)
         return terms
 
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.train.precision == "bfloat16")
 
-    def _update(self, stage: str, loss: Tensor, parameters: list[nn.Parameter], epoch: int) -> None:
+    def _update(self, stage: str, loss: Tensor, parameters: list[nn.Parameter]) -> None:
         # Only this stage's parameters get a gradient: the other stage's cannot move, whatever the loss holds.
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         names = {parameter: name for name, parameter in self.model.named_parameters()}
         named = {names[p]: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
-        self._parameters.move(stage, {name: g.unsqueeze(0) for name, g in named.items()}, epoch)
+        self._parameters.take(stage, {name: g.unsqueeze(0) for name, g in named.items()})
+        self._parameters.move(stage)
 
 
 def _features(model: DGAM, batch: Batch) -> Tensor:

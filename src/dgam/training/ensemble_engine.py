@@ -64,7 +64,6 @@ class EnsembleEngine:
         for numbers, group in self._groups:
             x, labels = _rows(batch.x, numbers), _rows(batch.labels, numbers)
             parts.append((numbers, group.step(x, labels, epoch, scaled=batch.scaled)))
-            group.parameters.average()
         for number, engine in self._engines.items():
             own = Batch(batch.x[number], batch.labels[number], scaled=batch.scaled)
             parts.append(([number], {k: v.view(1) for k, v in engine.step(own, epoch).items()}))
@@ -97,6 +96,8 @@ class EnsembleEngine:
             self._engines[member].restore(tensors)
             return
         parameters, place = self._find(member)
+        for _, group in self._groups:
+            group.forget()
         parameters.restore(place, tensors)
         self._generators[member].set_state(tensors["generator"].cpu())
 

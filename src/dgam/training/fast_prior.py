@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from dgam.core.config import LossSettings
-from dgam.training.buffers import Buffers
-from dgam.training.fast_decoder import Decoder, decode, half_gradient, to_first
-from dgam.training.members import Numbers, product
+from dgam.training.fast_decoder import Decoder, decode
+from dgam.training.means import Means
+from dgam.training.members import Numbers, Weights, product
 
 
 @dataclass(frozen=True)
@@ -51,40 +51,31 @@ class Scale:
         )
 
 
-def latent_input(samples: Tensor, attention: Tensor, buffers: Buffers, dtype: torch.dtype) -> Tensor:
-    """z or noise (E, L, n, latent), λ (E, n) and 1 side by side, (E, L·n, latent + 2)."""
-    members, count, rows, latent = samples.shape
-    z = buffers.get("z", (members, count, rows, latent + 2), dtype)
-    z[..., :latent] = samples
-    z[..., latent] = attention.unsqueeze(1)
-    z[..., latent + 1] = 1
-    return z.flatten(1, 2)
-
-
 def reconstruct(
     attention: Tensor,
     noise: Tensor,
     snippets: Snippets,
+    weights: Weights,
     decoder: Decoder,
     numbers: Numbers,
     scale: Scale,
-    buffers: Buffers,
+    means: Means,
 ) -> tuple[Tensor, Tensor]:
     """L_re (E,) and its gradient by λ (E, n), both unweighted. λ (E, n), noise (E, L, n, latent)."""
     _, samples, rows, latent = noise.shape
+    buffers, passes = means.buffers, means.passes
     dtype, kept = snippets.x.dtype, attention.dtype
     # z = rλ·1 + ε, so λ comes in through r as well as by itself.
-    through = decoder.entry[..., latent] + numbers.r * decoder.entry[..., :latent].sum(dim=2)  # (E, hidden)
-    entry = decoder.entry.clone()
+    of_z = weights["cvae.decode_z.weight"]  # (E, hidden, latent + 1)
+    through = of_z[..., latent] + numbers.r * of_z[..., :latent].sum(dim=2)  # (E, hidden)
+    entry = buffers.get("prior.entry", tuple(decoder.entry.shape), dtype).copy_(decoder.entry)
     entry[..., latent] = through
-    entry, through = entry.to(dtype), through.to(dtype).unsqueeze(2)  # (E, hidden, 1)
     fixed = decoder.bias.square().sum(dim=1, keepdim=True)  # ‖b‖² (E, 1)
-    z = latent_input(noise, attention, buffers, dtype)  # (E, L·n, latent + 2)
-    decoded = decode(z, entry, decoder, buffers)
-    q = half_gradient(decoded.second, snippets.gap, decoder, buffers)  # (E, L, n, hidden)
-    spent = buffers.get("spent", tuple(q.shape), q.dtype)
-    torch.add(q, snippets.gap.unsqueeze(1), out=spent).mul_(decoded.second.view(q.shape))
-    distance = spent.sum(dim=3).to(kept) - 2 * snippets.crossed.unsqueeze(1)  # (E, L, n), ‖x̂ − x‖²
+    z = buffers.get("z", (*noise.shape[:3], entry.shape[2]), dtype)
+    passes.fill(z, noise, attention)
+    decoded = decode(z.flatten(1, 2), entry, decoder, means)
+    by_second, spent = passes.spend(decoded.second, snippets.gap, decoder.gram, buffers)
+    distance = spent - 2 * snippets.crossed.unsqueeze(1)  # (E, L, n), ‖x̂ − x‖²
     if samples == 1:  # all that the snippets share can be added to the sum, and no snippet's own is needed
         total = distance.sum(dim=2) + rows * fixed + snippets.squares  # (E, 1)
         loss = total * scale.sharpness
@@ -92,7 +83,9 @@ def reconstruct(
         distance += (fixed + snippets.x.to(kept).square().sum(dim=2)).unsqueeze(1)
         log_p = -distance * scale.sharpness.unsqueeze(2)
         loss = -(torch.logsumexp(log_p, dim=1) - math.log(samples)).sum(dim=1, keepdim=True)
-        q *= torch.softmax(log_p, dim=1).unsqueeze(3).to(dtype)  # a sample counts as much as it explains
-    _, by_first = to_first(q.flatten(1, 2), decoded, decoder, buffers)
-    by_attention = product(by_first, through).view(distance.shape).to(kept).sum(dim=1)
+        # A sample counts as much as it explains.
+        by_second.view(*distance.shape, -1).mul_(torch.softmax(log_p, dim=1).unsqueeze(3).to(dtype))
+    by_first = product(by_second, decoder.hidden, buffers.get("by_first", tuple(by_second.shape), dtype))
+    by_attention = passes.masked_dot(by_first, decoded.first, entry[..., latent])  # (E, L·n)
+    by_attention = by_attention.view(distance.shape).sum(dim=1)
     return (loss * scale.snippet).squeeze(1), by_attention * (2 * scale.snippet * scale.sharpness)

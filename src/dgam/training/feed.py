@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -106,12 +106,17 @@ class Feed:
     def _places(self, plan: Plan, features: Resident) -> Tensor:
         """Where the plan's snippets lie: (E, N', T)."""
         pairs = zip(plan.videos, plan.rows, strict=True)
-        return torch.from_numpy(np.stack([features.places(e, v, r) for e, (v, r) in enumerate(pairs)]))
+        return self._ready([features.places(e, v, r) for e, (v, r) in enumerate(pairs)])
 
     def _labels(self, plan: Plan) -> Tensor:
         """(E, N', C)."""
         pairs = zip(self._datasets, plan.videos, strict=True)
-        return torch.from_numpy(np.stack([dataset.labels[videos] for dataset, videos in pairs]))
+        return self._ready([dataset.labels[videos] for dataset, videos in pairs])
+
+    def _ready(self, members: Sequence[NDArray[Any]]) -> Tensor:
+        """One array a member as one tensor, in memory that a GPU can read while the CPU goes on."""
+        tensor = torch.from_numpy(np.stack(members))
+        return tensor.pin_memory() if self._device.type == "cuda" else tensor
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         if self._device.type == "cpu":

@@ -117,8 +117,8 @@ def alike(members: Sequence[Member]) -> list[list[int]]:
     for number, member in enumerate(members):
         data, config = member.dataset, member.config
         key = (
-            (len(data), data.dimension, data.classes, data.stream),
-            config.model.model_copy(update={"r": 0.0}).model_dump_json(),
+            (len(data), data.dimension, data.classes),
+            config.model.model_copy(update={"r": 0.0, "attention_start": "random"}).model_dump_json(),
             config.train.model_dump_json(exclude=_OWN),
             config.loss.gamma1 > 0,
             tuple(getattr(config.loss, name) for name in FORM),
@@ -248,12 +248,13 @@ def _epoch(
     engine: EnsembleEngine, batches: Iterator[Batch], steps: int, epoch: int
 ) -> list[dict[str, float]]:
     """Mean losses of one epoch, of each member."""
-    sums: dict[str, Tensor] = {}
+    names: tuple[str, ...] = ()
+    total: Tensor | float = 0.0
     for batch in islice(batches, steps):
-        for name, value in engine.step(batch, epoch).items():
-            sums[name] = sums[name] + value if name in sums else value
-    totals = torch.stack(list(sums.values())).T.tolist()  # (E, losses)
-    return [{name: value / steps for name, value in zip(sums, own, strict=True)} for own in totals]
+        terms = engine.step(batch, epoch)
+        names, total = tuple(terms), total + torch.stack(list(terms.values()))  # (losses, E)
+    each = torch.as_tensor(total).T.tolist()  # (E, losses)
+    return [{name: value / steps for name, value in zip(names, own, strict=True)} for own in each]
 
 
 def _seed(member: Member) -> int:
@@ -263,7 +264,8 @@ def _seed(member: Member) -> int:
 def _fitting(member: Member, device: torch.device) -> int:
     """How many such members fit into half of the free memory side by side; at least one."""
     model, snippets = member.config.model, member.config.train.batch * member.config.train.snippets
-    units = model.attention_hidden + 2 * model.cvae_hidden + model.latent + len(member.dataset.classes)
+    attention = model.attention_hidden * model.attention_kernel
+    units = attention + 2 * model.cvae_hidden + model.latent + len(member.dataset.classes)
     # What a step keeps of each snippet, in float32: features and their copy, and units with their gradients.
     size = snippets * 4 * (2 * member.dataset.dimension + 6 * units * member.config.loss.samples)
     return max(1, int(free_memory(device) / 2 / size))

@@ -28,7 +28,10 @@ _TURNED = 400  # snippets turned at a time, few enough to stay in a cache
 
 @dataclass(frozen=True)
 class Numbers:
-    """What may differ between members, each (E, 1) in the losses' precision."""
+    """What may differ between members, each (E, 1) in the losses' precision.
+
+    ``offsets`` and ``weights`` (E, 1, 2) hold those of foreground and background side by side.
+    """
 
     foreground: Tensor
     alpha: Tensor
@@ -37,9 +40,9 @@ class Numbers:
     gamma2: Tensor
     sigma2: Tensor
     cvae_weight: Tensor
-    foreground_offset: Tensor
-    background_offset: Tensor
     r: Tensor
+    offsets: Tensor
+    weights: Tensor
 
     @classmethod
     def of(cls, settings: Sequence[LossSettings], r: Sequence[float], like: Tensor) -> Numbers:
@@ -48,8 +51,16 @@ class Numbers:
         def column(values: Sequence[float]) -> Tensor:
             return torch.tensor(values, dtype=like.dtype, device=like.device).unsqueeze(1)  # (E, 1)
 
-        names = [name for name in cls.__dataclass_fields__ if name != "r"]
-        return cls(**{name: column([getattr(s, name) for s in settings]) for name in names}, r=column(r))
+        def own(name: str) -> Tensor:
+            return column([getattr(one, name) for one in settings])
+
+        alone = ("foreground", "alpha", "beta", "gamma1", "gamma2", "sigma2", "cvae_weight")
+        return cls(
+            **{name: own(name) for name in alone},
+            r=column(r),
+            offsets=torch.stack([own("foreground_offset"), own("background_offset")], dim=2),
+            weights=torch.stack([own("foreground"), own("alpha")], dim=2),
+        )
 
 
 def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
@@ -62,50 +73,47 @@ def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     return out
 
 
-def layer(
-    x: Tensor, weight: Tensor, bias: Tensor, buffers: Buffers, name: str, *, relu: bool = False
-) -> Tensor:
-    """A linear layer, with ReLU or not: x (E, n, k), weight (E, m, k), bias (E, m) to (E, n, m)."""
-    out = buffers.get(name, (*x.shape[:2], weight.shape[1]), x.dtype)
-    if x.shape[0] > 1:
-        torch.baddbmm(bias.unsqueeze(1), x, weight.mT, out=out)
-    else:
-        torch.addmm(bias[0], x[0], weight[0].mT, out=out[0])
-    return out.relu_() if relu else out
-
-
-def over_snippets(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """x (E, n, k) summed over n to (E, k), in ``dtype``; in parts, so that rounding averages out."""
+def over_snippets(x: Tensor, out: Tensor) -> Tensor:
+    """x (E, n, k) summed over n into ``out`` (E, k), in its dtype; on a CPU in parts, so that rounding
+    averages out."""
+    if x.is_cuda:
+        return torch.sum(x, dim=1, dtype=out.dtype, out=out)
     parts = math.gcd(x.shape[1], _PARTS)
-    return x.view(x.shape[0], parts, -1, x.shape[2]).sum(dim=2).to(dtype).sum(dim=1)
+    sums = x.view(x.shape[0], parts, -1, x.shape[2]).sum(dim=2)  # (E, parts, k)
+    return torch.sum(sums.to(out.dtype), dim=1, out=out)
 
 
-def outer(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """Σ over n of a (E, n, p) times b (E, n, q), to (E, p, q) in ``dtype``: a weight's gradient.
+def outer(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """Σ over n of a (E, n, p) times b (E, n, q), into ``out`` (E, p, q) in its dtype: a weight's gradient.
 
-    On a CPU bfloat16 is summed in four parts, which is faster and rounds less.
+    bfloat16 is summed in parts: on a CPU that is faster and rounds less, on a GPU several members have too
+    few numbers in their products to fill it otherwise.
     """
-    members, rows, parts = *a.shape[:2], math.gcd(a.shape[1], 4)
-    if a.dtype == dtype or a.is_cuda or not (a.is_contiguous() and b.is_contiguous()):
-        return product(a.mT, b).to(dtype)
+    members, rows = a.shape[:2]
+    if a.dtype == out.dtype:
+        return product(a.mT, b, out)
+    if members == 1 if a.is_cuda else not (a.is_contiguous() and b.is_contiguous()):
+        return out.copy_(product(a.mT, b))
+    parts = math.gcd(rows, 16 if a.is_cuda else 4)
     left, right = (x.view(members * parts, rows // parts, -1) for x in (a, b))
     sums = torch.bmm(left.mT, right)  # (E·parts, p, q)
-    return sums.view(members, parts, *sums.shape[1:]).sum(dim=1, dtype=dtype)
+    return torch.sum(sums.view(members, parts, *sums.shape[1:]), dim=1, dtype=out.dtype, out=out)
 
 
-def outer_with_features(a: Tensor, x: Tensor, dtype: torch.dtype, buffers: Buffers) -> Tensor:
-    """:func:`outer` for the widest factor there is, the features x (E, n, d): a (E, n, p) to (E, p, d).
+def outer_with_features(a: Tensor, x: Tensor, buffers: Buffers) -> Tensor:
+    """Σ over n for the widest factor there is, the features x (E, n, d): a (E, n, p) to (E, p, d), in their
+    dtype.
 
     bfloat16 products on a CPU are faster with ``a`` turned, even counting the turning, where its rows do not
     lie end to end.
     """
-    if a.dtype == dtype or a.is_cuda or a.is_contiguous():
-        return product(a.mT, x).to(dtype)
+    if a.dtype != torch.bfloat16 or a.is_cuda or a.is_contiguous():
+        return product(a.mT, x)
     members, rows, width = a.shape
     turned = buffers.get("turned", (members, width, rows), a.dtype)
     for start in range(0, rows, _TURNED):
         turned[..., start : start + _TURNED] = a[:, start : start + _TURNED].mT
-    return product(turned, x).to(dtype)
+    return product(turned, x)
 
 
 def masked(gradient: Tensor, units: Tensor, out: Tensor) -> Tensor:

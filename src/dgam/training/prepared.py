@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dgam.model.networks import DGAM
+from dgam.training.beside import Beside
 from dgam.training.buffers import Buffers
 
 _BLOCK = 1 << 19
@@ -25,18 +26,26 @@ class Prepared:
 
 
 def prepare(
-    models: Sequence[DGAM], x: Tensor, precision: torch.dtype, buffers: Buffers, *, scaled: bool = False
+    models: Sequence[DGAM],
+    x: Tensor,
+    precision: torch.dtype,
+    buffers: Buffers,
+    beside: Beside,
+    *,
+    scaled: bool = False,
 ) -> Prepared:
     """Scale ``x`` (E, B, T, d) as ``DGAM.scaled`` of each member does, and round it to ``precision``.
 
-    ``scaled`` says that ``x`` is scaled already. Where nothing is to be done ``x`` itself is what is used.
+    ``scaled`` says that ``x`` is scaled already. Where nothing is to be done ``x`` itself is what is used,
+    and Σ‖x‖² is there when ``beside`` has been joined.
     """
     how = "none" if scaled else models[0].shape.normalise
     kept = models[0].shift.dtype
     wanted = kept if kept == torch.float64 else precision
     if how == "none" and x.dtype == wanted:
         x = x.contiguous()
-        return Prepared(x, _squares(x, kept))
+        with beside():
+            return Prepared(x, _squares(x, kept))
     members, videos, snippets, d = x.shape
     out = buffers.get("x", (members, videos, snippets, d), wanted)
     squares = torch.zeros(members, 1, dtype=kept, device=x.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dgam.core.config import Config, TrainSettings
+from dgam.core.config import Config, LossSettings, ModelSettings, TrainSettings
 from dgam.core.errors import InputError
 from dgam.core.files import atomic_write
 from dgam.data.dataset import SnippetDataset
@@ -26,6 +27,11 @@ STREAM_FILES = ("checkpoint.safetensors", "best.safetensors", "model.safetensors
 
 # What does not change the weights may differ between a checkpoint and the training that goes on from it.
 _FREE = {"checkpoint_every", "log_every", "resident_gib"}
+
+_SECTIONS = {"model": ModelSettings(), "loss": LossSettings(), "train": TrainSettings()}
+
+
+_PAUSE = 0.5  # seconds between two writings of the log
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class Record:
         self._settings: TrainSettings = config.train
         self._identity = _identity(dataset, config, seed)
         self._best: tuple[int, float] | None = None
+        self._lines: list[str] = []
+        self._written = time.monotonic()
 
     @property
     def done(self) -> bool:
@@ -71,7 +79,7 @@ class Record:
         checkpoint, state = self._out / "checkpoint.safetensors", None
         if checkpoint.exists():
             state, facts = load_tensors(checkpoint)
-            known = facts.get("identity", {})
+            known = _with_defaults(facts.get("identity", {}))
             changed = sorted(key for key in self._identity if known.get(key) != self._identity[key])
             if changed:
                 raise InputError(
@@ -103,10 +111,15 @@ class Record:
     ) -> None:
         """Note one more epoch: keep the best weights where a ``score`` chooses them, log, save a checkpoint.
 
-        Diverged where a loss is not finite; nothing is written then.
+        Diverged where a loss is not finite; nothing of that epoch is written then. Lines of the log wait for
+        a moment, as hundreds of epochs can pass in a second.
         """
         settings = self._settings
-        self._refuse_not_finite(metrics)
+        try:
+            self._refuse_not_finite(metrics)
+        except Diverged:
+            self._write_lines()
+            raise
         self.epoch += 1
         self.metrics = dict(metrics)
         if score is not None and (self.epoch % settings.select_every == 0 or self.done):
@@ -115,8 +128,11 @@ class Record:
                 self._best = (self.epoch, self.metrics["selection"])
                 save_model(self._out / "best.safetensors", self._shape, weights(), self.epoch)
         if self.epoch % settings.log_every == 0 or self.done:
-            _append_line(self._out / "metrics.jsonl", {"epoch": self.epoch, **self.metrics})
-        if self.epoch % settings.checkpoint_every == 0 or self.done:
+            self._lines.append(json.dumps({"epoch": self.epoch, **self.metrics}) + "\n")
+        due = self.epoch % settings.checkpoint_every == 0 or self.done
+        if due or time.monotonic() - self._written > _PAUSE:
+            self._write_lines()
+        if due:
             facts = {"identity": self._identity, "epoch": self.epoch, "best": self._best}
             save_tensors(self._out / "checkpoint.safetensors", state(), facts)
 
@@ -128,6 +144,14 @@ class Record:
             return Trained(self._best[0], self.metrics)
         save_model(self._out / "model.safetensors", self._shape, weights, self.epoch)
         return Trained(self.epoch, self.metrics)
+
+    def _write_lines(self) -> None:
+        if self._lines:
+            self._out.mkdir(parents=True, exist_ok=True)
+            with open(self._out / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write("".join(self._lines))
+            self._lines.clear()
+        self._written = time.monotonic()
 
     def _refuse_not_finite(self, metrics: Mapping[str, float]) -> None:
         broken = [name for name, value in metrics.items() if not math.isfinite(value)]
@@ -154,10 +178,12 @@ def _identity(dataset: SnippetDataset, config: Config, seed: int) -> dict[str, A
     }
 
 
-def _append_line(path: Path, value: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(value) + "\n")
+def _with_defaults(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity that an older dgam wrote: of a setting that is newer, it meant what is now its default."""
+    whole = dict(identity)
+    for section, settings in _SECTIONS.items():
+        whole[section] = settings.model_dump(mode="json", exclude=_FREE) | whole.get(section, {})
+    return whole
 
 
 def _keep_lines_before(path: Path, epoch: int) -> None:

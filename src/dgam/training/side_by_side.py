@@ -10,8 +10,10 @@ from torch import Tensor
 from dgam.core.config import Config
 from dgam.training.buffers import Buffers
 from dgam.training.fast_step import FastStep
+from dgam.training.means import Means
 from dgam.training.parameters import Parameters
 from dgam.training.prepared import prepare
+from dgam.training.recorded import Recorded
 from dgam.training.schedule import warmup
 
 
@@ -29,44 +31,64 @@ class SideBySide:
         generators: Sequence[torch.Generator],
         buffers: Buffers,
     ) -> None:
+        like = parameters.models[0].shift
         self.parameters = parameters
         self.generators = tuple(generators)
         self._losses = [config.loss for config in configs]
-        self._fast = FastStep(self._losses, [model.cvae.r for model in parameters.models], buffers)
         self._buffers = buffers
-        self._shared: tuple[int, Tensor] | None = None
-        self._noise = Buffers(generators[0].device)
-        kept = parameters.models[0].shift.dtype
-        self._precision = torch.bfloat16 if configs[0].train.precision == "bfloat16" else kept
+        r = [model.cvae.r for model in parameters.models]
+        means = Means.of(like, buffers)
+        self._fast, self._beside = FastStep(self._losses, r, means), means.beside
+        self._epoch: int | None = None
+        self._share = torch.zeros(len(r), 1, dtype=like.dtype, device=like.device)  # (E, 1)
+        drawn_at = generators[0].device
+        self._noise = buffers if drawn_at == like.device else Buffers(drawn_at)
+        self._precision = torch.bfloat16 if configs[0].train.precision == "bfloat16" else like.dtype
+        self._recorded: Recorded | None = None
+        if like.is_cuda and all(generator.device.type == "cuda" for generator in generators):
+            self._recorded = Recorded(self._run, generators, (buffers, self._noise))
 
     @torch.no_grad()
     def step(self, x: Tensor, labels: Tensor, epoch: int, *, scaled: bool = False) -> dict[str, Tensor]:
-        """Both stages on x (E, B, T, d) and labels (E, B, C); the losses, each (E,)."""
-        models, weights = self.parameters.models, self.parameters.weights
-        prepared = prepare(models, x, self._precision, self._buffers, scaled=scaled)
-        kept, generative = prepared.squares.dtype, self._losses[0].gamma1 > 0
-        share = self._share(epoch, prepared.squares)
+        """Both stages on x (E, B, T, d) and labels (E, B, C), and the moving averages; the losses, each
+        (E,)."""
+        if epoch != self._epoch:
+            self.parameters.begin(epoch)
+            self._share.copy_(torch.tensor([[warmup(epoch, own)] for own in self._losses]))
+            self._epoch = epoch
+        if scaled and self._recorded is not None:
+            return self._recorded(x, labels)
+        return self._run(x, labels, scaled=scaled)
+
+    def forget(self) -> None:
+        """Have the next steps take nothing from earlier ones: parameters or generators were set anew."""
+        self._epoch = None
+        if self._recorded is not None:
+            self._recorded.forget()
+
+    def _run(self, x: Tensor, labels: Tensor, *, scaled: bool = True) -> dict[str, Tensor]:
+        models, parameters, share = self.parameters.models, self.parameters, self._share
         shape = (len(models), self._losses[0].samples, *x.shape[1:3], models[0].cvae.latent)
-        noise = self._drawn(shape).to(x.device, kept) if generative else None
-        found = self._fast.attention(weights, prepared, labels.to(kept), share, noise)
-        self.parameters.move("attention", found.gradients, epoch)
-        terms = found.terms
-        if generative:
-            found = self._fast.cvae(weights, share, self._drawn(shape).to(x.device, kept))
-            self.parameters.move("cvae", found.gradients, epoch)
-            terms |= found.terms
+        labels, generative = labels.to(share.dtype), self._losses[0].gamma1 > 0
+        prepared = prepare(models, x, self._precision, self._buffers, self._beside, scaled=scaled)
+        with self._beside():
+            noise = [self._drawn(stage, shape) for stage in ("prior", "posterior")] if generative else []
+        if not generative:
+            terms = self._fast.attention(parameters, prepared, labels, share, None)
+            parameters.move("attention")
+        else:
+            first, second = noise
+            terms = self._fast.attention(parameters, prepared, labels, share, first)
+            parameters.move("attention")
+            terms |= self._fast.cvae(parameters, share, second)
+            parameters.move("cvae")
+        parameters.average()
         return terms
 
-    def _share(self, epoch: int, like: Tensor) -> Tensor:
-        """The warm-up's share (E, 1), put on the device once an epoch."""
-        if self._shared is None or self._shared[0] != epoch:
-            values = [[warmup(epoch, own)] for own in self._losses]
-            self._shared = epoch, torch.tensor(values, dtype=like.dtype, device=like.device)
-        return self._shared[1]
-
-    def _drawn(self, shape: tuple[int, ...]) -> Tensor:
-        """Standard normal numbers (E, L, B, T, latent), of each member by its own generator."""
-        out = self._noise.get("noise", shape, torch.float32)
+    def _drawn(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal numbers (E, L, B, T, latent) for a stage, of each member by its own generator, on
+        the models' device."""
+        out = self._noise.get(f"noise.{name}", shape, torch.float32)
         for own, generator in zip(out, self.generators, strict=True):
             torch.randn(own.shape, generator=generator, out=own)
-        return out
+        return out.to(self._share.device, self._share.dtype)

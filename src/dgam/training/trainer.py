@@ -84,13 +84,14 @@ def train_stream(
 
 def _epoch(engine: Engine, batches: Iterator[Batch], steps: int, epoch: int) -> dict[str, float]:
     """Mean losses of one epoch."""
-    sums: dict[str, Tensor] = {}
+    names: tuple[str, ...] = ()
+    total: Tensor | float = 0.0
     for batch in islice(batches, steps):
         alone = Batch(batch.x[0], batch.labels[0], scaled=batch.scaled)  # (B, T, d), (B, C)
-        for name, value in engine.step(alone, epoch).items():
-            sums[name] = sums[name] + value if name in sums else value
-    totals = torch.stack(list(sums.values())).tolist()  # the one moment at which a GPU is waited for
-    return {name: value / steps for name, value in zip(sums, totals, strict=True)}
+        terms = engine.step(alone, epoch)
+        names, total = tuple(terms), total + torch.stack(list(terms.values()))  # (losses,)
+    # The one moment at which a GPU is waited for.
+    return {name: value / steps for name, value in zip(names, torch.as_tensor(total).tolist(), strict=True)}
 
 
 def shape_of(dataset: SnippetDataset, config: Config) -> ModelShape:
@@ -99,6 +100,7 @@ def shape_of(dataset: SnippetDataset, config: Config) -> ModelShape:
         dimension=dataset.dimension,
         classes=len(dataset.classes),
         attention_hidden=config.model.attention_hidden,
+        attention_kernel=config.model.attention_kernel,
         cvae_hidden=config.model.cvae_hidden,
         latent=config.model.latent,
         r=config.model.r,
@@ -110,6 +112,8 @@ def shape_of(dataset: SnippetDataset, config: Config) -> ModelShape:
 def new_model(dataset: SnippetDataset, config: Config, seed: int, scaling: Scaling | None = None) -> DGAM:
     """An untrained model for a data set, on the CPU; its scaling is measured unless it is given."""
     model = DGAM(shape_of(dataset, config), torch.Generator().manual_seed(seed))
+    if config.model.attention_start == "level":
+        model.attention.level()
     if (scaling := scaling or measure_scaling(dataset, model.shape.normalise)) is not None:
         model.shift.copy_(scaling.shift)
         model.scale.copy_(scaling.scale)
