@@ -2,6 +2,7 @@
 
     python benchmarks/flow.py                      simulated frames
     python benchmarks/flow.py VIDEO... [--pairs 6] [--rounds 3]
+    python benchmarks/flow.py [VIDEO...] --device cuda [--pairs 128]     as flow_on_gpu.py says
 
 Same frames at 340 × 256, same ε, every core: ours with one thread a core, OpenCV with one process a core, in
 turn. Frames per second are the best of the rounds; the ratio is of those. Where others use the machine at the
@@ -162,9 +163,11 @@ def copy_speed() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Optical flow beside OpenCV's DualTVL1.")
     parser.add_argument("videos", nargs="*")
-    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--device", default="cpu", help="cpu or a GPU: cuda, cuda:1")
+    parser.add_argument("--pairs", type=int, help="8 on a CPU, 128 on a GPU, unless said otherwise")
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
+    arguments.pairs = arguments.pairs or (8 if arguments.device == "cpu" else 128)
     pairs = decoded(arguments.videos, arguments.pairs) if arguments.videos else simulated(arguments.pairs)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     kind = "real" if arguments.videos else "simulated"
@@ -173,6 +176,11 @@ def main() -> None:
     )
     print(f"{arguments.pairs} {kind} pairs at {WIDTH} × {HEIGHT}, ε {FlowSettings().epsilon}")
 
+    if arguments.device != "cpu":
+        import flow_on_gpu
+
+        flow_on_gpu.report(pairs, arguments.device, arguments.rounds)
+        return
     start = time.perf_counter()
     library()
     print(f"compiling the kernels took {time.perf_counter() - start:.2f} s, once a process")
@@ -199,12 +207,20 @@ def main() -> None:
         f"processor time a pair: ours {each['ours']:.0f} ms, OpenCV {each['opencv']:.0f} ms: "
         f"{each['opencv'] / each['ours']:.1f} ×"
     )
-    clipped = [motion.clip(-20, 20) for motion in (ours, theirs)]
-    apart = np.sqrt(((clipped[0] - clipped[1]) ** 2).sum(1)).mean()
-    near = (np.abs(quantise(ours).astype(int) - quantise(theirs)) <= 1).mean(axis=(0, 2, 3))
-    print(f"mean end-point difference {apart:.4f} px; within one level {near[0]:.3%} (u), {near[1]:.3%} (v)")
+    print(difference(ours, theirs))
 
     print_bounds(pairs)
+
+
+def difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> str:
+    """How far two flows (B, 2, H, W) are apart, in words: within ± 20 px, and in levels."""
+    clipped = [motion.clip(-20, 20) for motion in (ours, theirs)]
+    apart = np.sqrt(((clipped[0] - clipped[1]) ** 2).sum(1)).mean(axis=(1, 2))  # (B,)
+    near = (np.abs(quantise(ours).astype(int) - quantise(theirs)) <= 1).mean(axis=(0, 2, 3))
+    return (
+        f"mean end-point difference {apart.mean():.4f} px (worst pair {apart.max():.4f}); "
+        f"within one level {near[0]:.3%} (u), {near[1]:.3%} (v)"
+    )
 
 
 def print_bounds(pairs: Pairs) -> None:

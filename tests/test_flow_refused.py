@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from dgam.core.errors import InputError
@@ -44,7 +45,7 @@ def test_images_that_cannot_be(first: NDArray[np.uint8], second: NDArray[np.uint
 
 def test_methods_that_are_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        InputError, match="unknown flow method 'farneback'; there are auto, llvm, torch, opencv"
+        InputError, match="unknown flow method 'farneback'; there are auto, llvm, triton, torch, opencv"
     ):
         choose_method("farneback")
     with pytest.raises(InputError, match="runs on the CPU only; for cuda choose torch"):
@@ -53,13 +54,24 @@ def test_methods_that_are_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None
         choose_method("llvm", gamma=0.1)
     assert choose_method() == "llvm"
     assert choose_method(gamma=0.1) == "torch"
+    with pytest.raises(InputError, match="triton cannot be used: it runs on GPUs only; choose torch"):
+        choose_method("triton")
+    with pytest.raises(InputError, match="no brightness change; choose torch"):
+        choose_method("triton", "cuda", gamma=0.1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_method(device="cuda") == "torch"
+    with pytest.raises(InputError, match="triton cannot be used: PyTorch finds no GPU; choose torch"):
+        choose_method("triton", "cuda")
     monkeypatch.setattr(flow_module, "find_spec", lambda name: None)
     assert choose_method() == "torch"
     with pytest.raises(InputError, match="pip install llvmlite"):
         choose_method("llvm")
     with pytest.raises(InputError, match="pip install opencv-contrib-python-headless"):
         choose_method("opencv")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_method(device="cuda") == "torch"
+    with pytest.raises(InputError, match="triton cannot be used: there is no Triton"):
+        choose_method("triton", "cuda")
 
 
 def test_initial_flow_of_wrong_shape() -> None:

@@ -87,8 +87,9 @@ class NetworkOptions:
     """Snippets that go through the network together. [default: the encoder's choice]"""
     seed: int = 0
     """Seed of encoders with random weights."""
-    flow: Literal["auto", "llvm", "torch", "opencv"] = "auto"
-    """Which TV-L1: compiled for the CPU, on PyTorch, or OpenCV's own. auto: the fastest there is here."""
+    flow: Literal["auto", "llvm", "triton", "torch", "opencv"] = "auto"
+    """Which TV-L1: compiled for the CPU, kernels for a GPU (a trial), on PyTorch, or OpenCV's own. auto: llvm
+    on a CPU, torch on a GPU."""
     flow_set: Repeatable = ()
     """A parameter of TV-L1, by OpenCV's name, such as epsilon=0.05 or warps=3; repeat it."""
     flow_bound: float = 20.0

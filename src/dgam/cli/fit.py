@@ -40,7 +40,7 @@ class FitEncoderOptions:
     """Where all networks run: auto, cpu, cuda, cuda:1."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the encoder."""
-    flow: Literal["auto", "llvm", "torch", "opencv"] = "auto"
+    flow: Literal["auto", "llvm", "triton", "torch", "opencv"] = "auto"
     """Which optical flow, as for "dgam extract"."""
     workers: int = 1
     """Worker processes that extract. Each holds the encoder in memory."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PAIRS = {"cpu": 16, "cuda": 128}
-"""Pairs of pictures that the method torch takes at once; its memory grows with them."""
+"""Pairs of pictures that the methods torch and triton take at once; their memory grows with them."""
 
 
 class NeighbourFlow:
@@ -63,14 +63,14 @@ class NeighbourFlow:
         """
         from dgam.flow.tvl1 import flow, grey, quantise
 
-        if self._method == "torch":
-            return self._by_torch(pictures)
+        if self._method in ("torch", "triton"):
+            return self._on_device(pictures)
         light = grey(pictures)  # (n, H, W)
         motion = flow(light[:-1], light[1:], self._parameters, method=self._method, threads=self._threads)
         levels = quantise(motion, self._bound) if self._quantised else motion
         return np.ascontiguousarray(levels.transpose(0, 2, 3, 1))  # (n - 1, 2, H, W) -> (n - 1, H, W, 2)
 
-    def _by_torch(self, pictures: Picture) -> NDArray[Any]:
+    def _on_device(self, pictures: Picture) -> NDArray[Any]:
         import torch
 
         from dgam.flow.tvl1 import flow, grey, quantise
@@ -80,7 +80,7 @@ class NeighbourFlow:
         parts = []
         for start in range(0, len(light) - 1, size):
             end = min(start + size, len(light) - 1)
-            motion = flow(light[start:end], light[start + 1 : end + 1], self._parameters, method="torch")
+            motion = flow(light[start:end], light[start + 1 : end + 1], self._parameters, method=self._method)
             levels = quantise(motion, self._bound) if self._quantised else motion
             parts.append(levels.permute(0, 2, 3, 1).cpu().numpy())  # (b, 2, H, W) -> (b, H, W, 2)
         return np.concatenate(parts)

@@ -41,7 +41,7 @@ class _Data:
         return _Data(self.gradient[pairs], self.constant[pairs], self.inverse[pairs])
 
 
-def _resize(x: Tensor, size: tuple[int, int], step: float | None) -> Tensor:
+def resize(x: Tensor, size: tuple[int, int], step: float | None) -> Tensor:
     """Bilinear resampling of (…, H, W); ``step`` None: the ratio of the sizes."""
     for axis, length in ((-1, size[1]), (-2, size[0])):
         table = resize_table(x.shape[axis], length, step or x.shape[axis] / length)
@@ -52,7 +52,7 @@ def _resize(x: Tensor, size: tuple[int, int], step: float | None) -> Tensor:
     return x
 
 
-def _centred_gradient(image: Tensor) -> tuple[Tensor, Tensor]:
+def centred_gradient(image: Tensor) -> tuple[Tensor, Tensor]:
     """Half the difference of the neighbours along x and y, (B, H, W) each; edges repeated outwards."""
     padded = F.pad(image[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]  # (B, H + 2, W + 2)
     across = 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2])
@@ -172,7 +172,7 @@ def median_filter(x: Tensor, size: int) -> Tensor:
 def _level(first: Tensor, second: Tensor, u: Tensor, settings: FlowSettings, compiled: bool) -> Tensor:
     """All warps at one level: images (B, H, W), u (B, C, H, W): flow and, with γ, brightness change."""
     batch, channels, height, width = u.shape
-    texels = torch.stack([second, *_centred_gradient(second)], 1)  # (B, 3, H, W)
+    texels = torch.stack([second, *centred_gradient(second)], 1)  # (B, 3, H, W)
     p = u.new_zeros(batch, channels, 2, height, width)
     limit = torch.tensor(settings.epsilon**2 * height * width, dtype=torch.float32).item()
     for _ in range(settings.warps):
@@ -236,17 +236,17 @@ def solve(
     images = [(previous, following)]
     for size in sizes[1:]:
         first, second = images[-1]
-        images.append((_resize(first, size, 1 / step), _resize(second, size, 1 / step)))
+        images.append((resize(first, size, 1 / step), resize(second, size, 1 / step)))
     channels = 3 if settings.gamma else 2
     u = previous.new_zeros(previous.shape[0], channels, *sizes[-1])
     if initial is not None:
         start = initial
         for size in sizes[1:]:
-            start = _resize(start, size, 1 / step) * step
+            start = resize(start, size, 1 / step) * step
         u[:, :2] = start
     for index in range(len(sizes) - 1, -1, -1):
         u = _level(*images[index], u, settings, compiled)
         if index:
-            u = _resize(u, sizes[index - 1], None)
+            u = resize(u, sizes[index - 1], None)
             u = torch.cat([u[:, :2] * (1 / step), u[:, 2:]], 1)  # the brightness change has no size
     return u[:, :2].contiguous()

@@ -15,9 +15,10 @@ class FlowSettings:
     most (levels under 16 px are left out), each ``scale_step`` times the one before; ``warps`` per level;
     ``epsilon`` the mean squared change, as its root in px, that ends the iterations, of which there are at
     most ``inner_iterations`` between two median filters of ``median_filtering`` px (1 or 0: none) and
-    ``outer_iterations`` rounds of that; ``gamma`` weight of the brightness change (0: none; not in method
-    llvm). ``subpixel``: "exact" reads the second image at the exact position, as OpenCV 5 does; "1/32" at
-    positions rounded to 1/32 px, as OpenCV 4 and older do. Raises InputError with every value that cannot be.
+    ``outer_iterations`` rounds of that; ``gamma`` weight of the brightness change (0: none; methods torch
+    and opencv only). ``subpixel``: "exact" reads the second image at the exact position, as OpenCV 5 does;
+    "1/32" at positions rounded to 1/32 px, as OpenCV 4 and older do. Raises InputError with every value that
+    cannot be.
     """
 
     tau: float = 0.25

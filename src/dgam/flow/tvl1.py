@@ -1,10 +1,11 @@
 """Dense optical flow between frames by TV-L1 (Zach, Pock & Bischof 2007), as OpenCV's DualTVL1 computes it.
 
-Three implementations of one algorithm, with the same parameters by name and default:
+Four implementations of one algorithm, with the same parameters by name and default:
 
-    llvm    vector kernels compiled at run time by llvmlite (a wheel; no compiler needed). CPU, many times
-    OpenCV's speed torch   plain PyTorch, batched: for GPUs, and on CPUs where llvmlite cannot be had opencv
-    cv2.optflow.DualTVL1OpticalFlow of opencv-contrib-python, unchanged
+    llvm     vector kernels compiled at run time by llvmlite (a wheel; no compiler needed), for CPUs
+    triton   kernels compiled at run time by the Triton that comes with PyTorch, for GPUs
+    torch    plain PyTorch, batched, where the other two cannot be had
+    opencv   cv2.optflow.DualTVL1OpticalFlow of opencv-contrib-python, unchanged
 
 docs/flow.md says how near they are to each other and how fast.
 """
@@ -28,7 +29,7 @@ from dgam.flow.settings import FlowSettings
 
 __all__ = ["BOUND", "METHODS", "FlowSettings", "choose_method", "flow", "grey", "quantise", "scale_to_unit"]
 
-METHODS = ("auto", "llvm", "torch", "opencv")
+METHODS = ("auto", "llvm", "triton", "torch", "opencv")
 BOUND = 20.0
 Images = TypeVar("Images", NDArray[Any], Tensor)
 # ITU-R BT.601 luma as OpenCV has it: these over 2¹⁵, rounded half up.
@@ -36,7 +37,9 @@ _LUMA = (9798, 19235, 3735)
 
 
 def choose_method(method: str = "auto", device: str | torch.device = "cpu", gamma: float = 0.0) -> str:
-    """What "auto" stands for here: "llvm" on a CPU where llvmlite is installed, "torch" otherwise.
+    """What "auto" stands for here: "llvm" on a CPU where it works, else "torch". "triton" has to be asked
+    for: its kernels agree with the others in Triton's interpreter, and have not been seen to the end on a
+    GPU.
 
     Any other name is checked and returned. InputError says what is missing and how to get it.
     """
@@ -44,7 +47,14 @@ def choose_method(method: str = "auto", device: str | torch.device = "cpu", gamm
     if method not in METHODS:
         raise InputError(f"unknown flow method {method!r}; there are {', '.join(METHODS)}.")
     if method == "auto":
-        return "llvm" if kind == "cpu" and not gamma and find_spec("llvmlite") is not None else "torch"
+        usable = kind == "cpu" and not gamma and find_spec("llvmlite") is not None
+        return "llvm" if usable else "torch"
+    if method == "triton":
+        if gamma:
+            raise InputError("flow method triton has no brightness change; choose torch, or gamma 0.")
+        if reason := _why_no_triton(device):
+            raise InputError(f"flow method triton cannot be used: {reason}; choose torch.")
+        return method
     if method != "torch" and kind != "cpu":
         raise InputError(f"flow method {method} runs on the CPU only; for {kind} choose torch.")
     if method == "llvm" and gamma:
@@ -57,6 +67,19 @@ def choose_method(method: str = "auto", device: str | torch.device = "cpu", gamm
             "pip install opencv-contrib-python-headless."
         )
     return method
+
+
+def _why_no_triton(device: str | torch.device) -> str | None:
+    """What keeps Triton's kernels from running on this device, if anything."""
+    if torch.device(device).type != "cuda":
+        return "it runs on GPUs only"
+    if not torch.cuda.is_available():
+        return "PyTorch finds no GPU"
+    if find_spec("triton") is None:
+        return "there is no Triton (it comes with PyTorch's builds for GPUs, or by pip install triton)"
+    from dgam.flow import gpu
+
+    return gpu.why_not(torch.device(device))
 
 
 def _has_opencv_flow() -> bool:
@@ -118,6 +141,10 @@ def flow(
     sizes = pyramid_sizes(height, width, settings.nscales, settings.scale_step)
     if not batch:
         result = first.new_zeros(0, 2, height, width)
+    elif chosen == "triton":
+        from dgam.flow import gpu
+
+        result = gpu.solve(first, second, start, sizes, settings).clone()
     elif chosen == "torch":
         from dgam.flow import batched
 
