@@ -3,7 +3,8 @@
 Batch norms are folded into the convolutions, memory is laid out channels last, convolutions run as oneDNN
 kernels with the ReLU inside and their weights packed beforehand, the large ones frame by frame or with a
 third of their products saved, max pools run one axis at a time, and bfloat16 is there for processors and
-GPUs that have it. Nothing is compiled, so the first clip is as fast as the rest.
+GPUs that have it. Nothing is compiled on a CPU, so the first clip is as fast as the rest. GPUs have a form of
+their own, :mod:`dgam.encoders.gpu_i3d`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dgam.core.errors import InputError
 from dgam.encoders.fused_convolution import ByFrames, ByPairs, FusedConvolution, has_fused_kernels
+from dgam.encoders.gpu_i3d import GpuI3D, clip_in_blocks, weight_in_blocks
 from dgam.encoders.i3d import FEATURES, I3D, MIXED_CHANNELS, pool_places, same_padding
 
 Precision = Literal["float32", "bfloat16"]
@@ -44,11 +45,10 @@ class FastI3D:
         self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self._convolutions: dict[str, FusedConvolution] = {}
         self._framewise: dict[str, ByFrames | ByPairs] = {}
-        for name, unit in copy.deepcopy(network).units():
-            unit.fold()
-            weight, bias = unit.conv.weight.detach(), unit.conv.bias
-            assert bias is not None
-            weight, bias = weight.to(device, self._dtype), bias.detach().to(device, self._dtype)
+        units = _folded(network, device, self._dtype)
+        self._on_gpu = GpuI3D(units) if device.type == "cuda" else None
+        for name, weight, exact in () if self._on_gpu else units:
+            bias = exact.to(self._dtype)
             if name == "Conv3d_1a_7x7":
                 self._stem = ByFrames(weight, bias, stride=2)
                 self._stem_in_blocks = FusedConvolution(weight_in_blocks(weight), bias, padding=(0, 0, 0))
@@ -71,6 +71,8 @@ class FastI3D:
         count = len(clips)
         if count < self.batch:
             clips = torch.cat([clips, clips[-1:].expand(self.batch - count, -1, -1, -1, -1)])
+        if self._on_gpu is not None:
+            return self._on_gpu(clips)[:count]
         x = self._first(clips.to(self._dtype))  # (B, 64, L/2, H/4, W/4)
         frames = self._framewise["Conv3d_2c_3x3"](x)
         # (B, 192, L/2, H/8, W/8)
@@ -110,6 +112,17 @@ class FastI3D:
         return torch.cat(branches, dim=1)  # (B, channels, T, H, W)
 
 
+def _folded(network: I3D, device: torch.device, dtype: torch.dtype) -> list[tuple[str, Tensor, Tensor]]:
+    """Names, weights and float32 biases of the convolutions with the batch norms in them."""
+    units = []
+    for name, unit in copy.deepcopy(network).units():
+        unit.fold()
+        weight, bias = unit.conv.weight.detach(), unit.conv.bias
+        assert bias is not None
+        units.append((name, weight.to(device, dtype), bias.detach().to(device)))
+    return units
+
+
 def max_pool_nonnegative(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
     """Max pool of ``(B, C, T, H, W)``, all ≥ 0, with "SAME" padding, one axis after the other."""
     for axis, width, step in zip((4, 3, 2), reversed(kernel), reversed(stride), strict=True):
@@ -138,25 +151,6 @@ def max_pool_nonnegative(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
                 torch.maximum(part, shifted[_every(axis, step)], out=part)
         x = largest
     return x
-
-
-def clip_in_blocks(x: Tensor) -> Tensor:
-    """``(B, C, T, H, W)``, even sizes, to blocks of 2×2×2 as channels: ``(B, 8·C, T/2 + 3, H/2 + 3, W/2 +
-    3)``.
-
-    Padded by one block in front and two behind, so that :func:`weight_in_blocks` fits without padding.
-    """
-    b, c, t, h, w = x.shape
-    x = x.reshape(b, c, t // 2, 2, h // 2, 2, w // 2, 2).permute(0, 3, 5, 7, 1, 2, 4, 6)
-    return F.pad(x.reshape(b, 8 * c, t // 2, h // 2, w // 2), [1, 2, 1, 2, 1, 2])
-
-
-def weight_in_blocks(weight: Tensor) -> Tensor:
-    """The 7×7×7 kernel of stride 2, ``(O, C, 7, 7, 7)``, as a 4×4×4 kernel of stride 1 on blocks of 2×2×2."""
-    outputs, channels = weight.shape[:2]
-    weight = F.pad(weight, [0, 1, 0, 1, 0, 1])  # (O, C, 8, 8, 8)
-    weight = weight.reshape(outputs, channels, 4, 2, 4, 2, 4, 2).permute(0, 3, 5, 7, 1, 2, 4, 6)
-    return weight.reshape(outputs, 8 * channels, 4, 4, 4)
 
 
 def choose_device(name: str) -> torch.device:
