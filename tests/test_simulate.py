@@ -7,6 +7,9 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +73,19 @@ def test_labels_agree_with_the_segments_and_hold_no_time(tmp_path: Path) -> None
         assert subset == database[video]["subset"]
         assert labels.split(";") == sorted({a["label"] for a in database[video]["annotations"]})
     assert {len(row[2].split(";")) for row in rows} == {1, 2}
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
+def test_same_seed_same_bytes_whatever_the_number_of_threads(tmp_path: Path) -> None:
+    """A threaded matrix product sums in another order, and training makes points of mAP of that."""
+    digests = []
+    for threads in ("1", "2"):
+        out = tmp_path / threads
+        code = f"import dgam; dgam.simulate({str(out)!r}, seed=1, train=8, test=2, classes=3)"
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+        digests.append(digest(out))
+    assert digests[0] == digests[1]
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:

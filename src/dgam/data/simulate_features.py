@@ -93,7 +93,9 @@ def make_features(
         of_look, of_act = scale[stream]
         z = of_look * look + of_act * act + wander[snippet, number]  # (P, q)
         noise = rng.standard_normal((script.timeline.snippets, knobs.dimension), dtype=np.float32)  # (T, d)
-        u = z.astype(np.float32) @ world.weight[stream] + world.bias[stream]  # (P, d)
+        # Not by BLAS, whose sums depend on the number of threads: the same seed gives the same bytes.
+        u = np.einsum("pq,qd->pd", z.astype(np.float32), world.weight[stream])  # (P, d)
+        u += world.bias[stream]
         u += np.float32(knobs.unit_noise) * noise[snippet]
         x = _softplus(u) * weight[:, None]  # (P, d)
         features[stream] = np.add.reduceat(x, first, axis=0) * world.gain[stream]  # (T, d)
