@@ -34,6 +34,13 @@ def _fold(parts, out, rows, m, o_e, R: tl.constexpr, M: tl.constexpr):
 
 
 @triton.jit
+def _beside(share, column, m):
+    """What stands beside the latent in rows of z: λ, 1 and zeros."""
+    beside = tl.where(column[None, :] == m, share[:, None], 0.0)
+    return tl.where(column[None, :] == m + 1, 1.0, beside)
+
+
+@triton.jit
 def _activate(out, bias, n, m, b_e, RELU: tl.constexpr, R: tl.constexpr, M: tl.constexpr, TILES):
     e, column = tl.program_id(1).to(tl.int64), tl.arange(0, M)
     inside = column < m
@@ -53,8 +60,7 @@ def _fill(z, noise, attention, n, samples, m, wide, R: tl.constexpr, M: tl.const
     for tile in range(TILES):
         row = (tl.program_id(0) * TILES + tile) * R + tl.arange(0, R)
         share = tl.load(attention + e * n + row, row < n, 0.0)
-        beside = tl.where(column[None, :] == m, share[:, None], 0.0)
-        beside = tl.where(column[None, :] == m + 1, 1.0, beside)
+        beside = _beside(share, column, m)
         for sample in range(samples):
             where = (e * samples + sample) * n + row
             mask = (row < n)[:, None] & (column < m)[None, :]
@@ -207,8 +213,7 @@ def _sample(
         deviation = tl.exp(0.5 * log_variance)
         twice = gap * gap + deviation * deviation - 1.0 - log_variance
         total += tl.where(mask, twice, 0.0)
-        beside = tl.where(column[None, :] == m, share[:, None], 0.0)
-        beside = tl.where(column[None, :] == m + 1, 1.0, beside)
+        beside = _beside(share, column, m)
         for sample in range(samples):
             where = (e * samples + sample) * n + row
             eps = tl.load(noise + where[:, None] * m + column[None, :], mask, 0.0)

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from dgam.training.means import Means
-from dgam.training.members import product
-
-_LARGE = 1 << 30  # multiplications of one member's product that fill a GPU by themselves
+from dgam.training.members import fills_gpu, product
 
 
 def layer(
@@ -19,7 +17,7 @@ def layer(
     out = means.buffers.get(name, (members, rows, weight.shape[1]), x.dtype)
     if bias is None:
         product(x, weight.mT, out)
-    elif members == 1 or (x.is_cuda and x[0].numel() * weight.shape[1] > _LARGE):
+    elif members == 1 or (x.is_cuda and fills_gpu(x[0], weight.shape[1])):
         for own, w, b, into in zip(x, weight, bias, out, strict=True):
             torch.addmm(b, own, w.mT, out=into)
     elif x.is_cuda:  # a batched product with a bias would first write the bias to every row

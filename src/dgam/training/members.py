@@ -24,6 +24,7 @@ FORM = ("samples", "reduction", "guide_sigma", "guide_detach", "multilabel")
 
 _PARTS = 64  # snippets are summed in so many parts first
 _TURNED = 400  # snippets turned at a time, few enough to stay in a cache
+_LARGE = 1 << 30  # multiplications of a product that fills a GPU
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,13 @@ def over_snippets(x: Tensor, out: Tensor) -> Tensor:
 def outer(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     """Σ over n of a (E, n, p) times b (E, n, q), into ``out`` (E, p, q) in its dtype: a weight's gradient.
 
-    bfloat16 is summed in parts: on a CPU that is faster and rounds less, on a GPU several members have too
-    few numbers in their products to fill it otherwise.
+    Where it pays, n is summed in parts: bfloat16 on a CPU is faster so and rounds less, and on a GPU the
+    batched products of several members, unlike a single one, do not part long sums by themselves.
     """
     members, rows = a.shape[:2]
-    if a.dtype == out.dtype:
-        return product(a.mT, b, out)
-    if members == 1 if a.is_cuda else not (a.is_contiguous() and b.is_contiguous()):
-        return out.copy_(product(a.mT, b))
+    narrow = a.dtype != out.dtype and a.is_contiguous() and b.is_contiguous()
+    if not (members > 1 if a.is_cuda else narrow):
+        return product(a.mT, b, out) if a.dtype == out.dtype else out.copy_(product(a.mT, b))
     parts = math.gcd(rows, 16 if a.is_cuda else 4)
     left, right = (x.view(members * parts, rows // parts, -1) for x in (a, b))
     sums = torch.bmm(left.mT, right)  # (E·parts, p, q)
@@ -107,13 +107,23 @@ def outer_with_features(a: Tensor, x: Tensor, buffers: Buffers) -> Tensor:
     bfloat16 products on a CPU are faster with ``a`` turned, even counting the turning, where its rows do not
     lie end to end.
     """
+    members, rows, width = a.shape
+    if members > 1 and a.is_cuda and fills_gpu(a[0], x.shape[2]):
+        out = x.new_empty(members, width, x.shape[2])
+        for own, features, into in zip(a, x, out, strict=True):
+            torch.mm(own.mT, features, out=into)
+        return out
     if a.dtype != torch.bfloat16 or a.is_cuda or a.is_contiguous():
         return product(a.mT, x)
-    members, rows, width = a.shape
     turned = buffers.get("turned", (members, width, rows), a.dtype)
     for start in range(0, rows, _TURNED):
         turned[..., start : start + _TURNED] = a[:, start : start + _TURNED].mT
     return product(turned, x)
+
+
+def fills_gpu(x: Tensor, width: int) -> bool:
+    """Whether one member's product, of x (n, k) to ``width`` numbers, keeps a GPU busy by itself."""
+    return x.numel() * width > _LARGE
 
 
 def masked(gradient: Tensor, units: Tensor, out: Tensor) -> Tensor:
