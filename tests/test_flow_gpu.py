@@ -129,6 +129,16 @@ def test_work_is_counted() -> None:
     assert work.tolist() == [2 * 2 * 2 * SIZE[0] * SIZE[1]]
 
 
+def test_kernels_are_compiled_once_for_all_levels() -> None:
+    """What they are compiled for, the distance of rows and the number of tiles, is that of the first."""
+    sizes = pyramid_sizes(256, 340, 5, 0.8)
+    levels = gpu.Solver(1, sizes, FlowSettings(), torch.device("cpu"))._levels
+    assert len(levels) == len(sizes) == 5
+    assert {level._pitch for level in levels} == {352}
+    assert len({level._tiles for level in levels}) == 1
+    assert [level._grid[0] for level in levels] == sorted((one._grid[0] for one in levels), reverse=True)
+
+
 def test_size_of_batches() -> None:
     assert gpu.batch_size(256, 340, 128) == 128
     assert gpu.batch_size(256, 340, 1000) == 128
@@ -138,7 +148,8 @@ def test_size_of_batches() -> None:
 
 @pytest.mark.skipif(INTERPRETED, reason="on a GPU only")
 def test_on_a_gpu_triton_nearly_gives_what_the_cpu_gives() -> None:
-    assert choose_method(device="cuda") == "torch"
+    assert choose_method(device="cuda") == "triton"
+    assert choose_method(device="cuda", gamma=0.1) == "torch"
     first, second = uneven(5, (96, 120))
     on_gpu = flow(torch.from_numpy(first).cuda(), torch.from_numpy(second).cuda(), method="triton")
     assert on_gpu.is_cuda

@@ -58,6 +58,10 @@ def test_methods_that_are_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None
         choose_method("triton")
     with pytest.raises(InputError, match="no brightness change; choose torch"):
         choose_method("triton", "cuda", gamma=0.1)
+    with monkeypatch.context() as working:
+        working.setattr(flow_module, "_why_no_triton", lambda device: None)
+        assert choose_method(device="cuda") == "triton"
+        assert choose_method(device="cuda", gamma=0.1) == "torch"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_method(device="cuda") == "torch"
     with pytest.raises(InputError, match="triton cannot be used: PyTorch finds no GPU; choose torch"):

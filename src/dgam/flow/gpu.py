@@ -38,12 +38,15 @@ class Solver:
     ) -> None:
         self.capacity = capacity
         self._sizes, self._settings = sizes, settings
-        pixels = capacity * (sizes[0][0] + 2) * _pitch(sizes[0][1])
+        pitch = _pitch(sizes[0][1])
+        pixels = capacity * (sizes[0][0] + 2) * pitch
         # Copies of the flow and dual variable, smoothed flow, data term, second image with gradient, first
         # image. All levels use the same memory, one after the other.
         planes = {"u": 4, "p": 8, "smooth": 2, "terms": 3, "texels": 3, "first": 1}
         self._memory = {name: torch.zeros(count * pixels, device=device) for name, count in planes.items()}
-        self._levels = [_Level(self._memory, size, capacity, settings) for size in sizes]
+        # A pitch and a number of tiles for all levels, since kernels are compiled anew for each.
+        tiles = max(16, 1 << (_tiles(sizes[0]) - 1).bit_length())  # sums are taken over powers of two
+        self._levels = [_Level(self._memory, size, capacity, settings, pitch, tiles) for size in sizes]
 
     def solve(self, previous: Tensor, following: Tensor, initial: Tensor | None) -> Tensor:
         """Flow of grey pairs (B, H, W), B ≤ capacity -> (B, 2, H, W)."""
@@ -71,10 +74,17 @@ class Solver:
 class _Level:
     """One level: views of the buffers, and a round of iterations."""
 
-    def __init__(self, memory: dict[str, Tensor], size: Size, capacity: int, settings: FlowSettings) -> None:
+    def __init__(
+        self,
+        memory: dict[str, Tensor],
+        size: Size,
+        capacity: int,
+        settings: FlowSettings,
+        pitch: int,
+        tiles: int,
+    ) -> None:
         self.height, self.width = size
-        self._settings = settings
-        self._pitch = _pitch(self.width)
+        self._settings, self._pitch, self._tiles = settings, pitch, tiles
         rows = self.height + 2
 
         def planes(name: str, *shape: int) -> Tensor:
@@ -88,10 +98,8 @@ class _Level:
         self._u = planes("u", 2, capacity, 2)  # (2, C, 2, H, W)
         self._texels, self._first = planes("texels", capacity, 3), planes("first", capacity, 1)
         self._duals = memory["p"][: 8 * capacity * rows * self._pitch]
-        tiles = -(-self.height // TILE[0]) * -(-self.width // TILE[1])
         device = memory["u"].device
-        self._grid = (tiles, capacity)
-        self._tiles = max(16, 1 << (tiles - 1).bit_length())  # sums are taken over powers of two
+        self._grid = (_tiles(size), capacity)
         places = settings.inner_iterations + 1  # one before the first iteration, one after each
         self._states = torch.zeros(places, -(-capacity // 32) * 32, dtype=torch.int32, device=device)
         self._changes = torch.zeros(places, capacity, self._tiles, device=device)
@@ -168,6 +176,10 @@ class _Level:
             *(self._states[-1], self._changes[-1], self._states[0], self._still, self._limit),
             TILES=self._tiles,
         )
+
+
+def _tiles(size: Size) -> int:
+    return -(-size[0] // TILE[0]) * -(-size[1] // TILE[1])
 
 
 def _pitch(width: int) -> int:

@@ -37,9 +37,7 @@ _LUMA = (9798, 19235, 3735)
 
 
 def choose_method(method: str = "auto", device: str | torch.device = "cpu", gamma: float = 0.0) -> str:
-    """What "auto" stands for here: "llvm" on a CPU where it works, else "torch". "triton" has to be asked
-    for: its kernels agree with the others in Triton's interpreter, and have not been seen to the end on a
-    GPU.
+    """What "auto" stands for here: "llvm" on a CPU and "triton" on a GPU where they work, else "torch".
 
     Any other name is checked and returned. InputError says what is missing and how to get it.
     """
@@ -47,8 +45,11 @@ def choose_method(method: str = "auto", device: str | torch.device = "cpu", gamm
     if method not in METHODS:
         raise InputError(f"unknown flow method {method!r}; there are {', '.join(METHODS)}.")
     if method == "auto":
-        usable = kind == "cpu" and not gamma and find_spec("llvmlite") is not None
-        return "llvm" if usable else "torch"
+        if gamma:
+            return "torch"
+        if kind == "cpu":
+            return "llvm" if find_spec("llvmlite") is not None else "torch"
+        return "triton" if _why_no_triton(device) is None else "torch"
     if method == "triton":
         if gamma:
             raise InputError("flow method triton has no brightness change; choose torch, or gamma 0.")
