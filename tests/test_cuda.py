@@ -113,6 +113,17 @@ def test_a_gpu_comes_to_what_a_cpu_comes_to(form: list[str]) -> None:
             torch.testing.assert_close(kept[0][1][name], value, msg=name, **tolerance)
 
 
+@pytest.mark.parametrize("form", [*FORMS, ["train.precision=bfloat16", "loss.samples=2"]], ids=str)
+def test_which_step_it_is(form: list[str]) -> None:
+    """Kernels of whole stages have what the paper trains, in bfloat16, on GPUs of their size."""
+    own = config(*form)
+    engine = ensemble([own], "cuda")
+    engine.step(next(b for _, b in batches(1, precision_of(own))), 0)
+    large = torch.cuda.get_device_capability()[0] in (9, 10)
+    kernels = own.train.precision == "bfloat16" and own.loss.samples == 1 and large
+    assert type(engine._groups[0][1]._step).__name__ == ("GpuStep" if kernels else "FastStep")
+
+
 def test_members_together_are_what_each_is_alone() -> None:
     own = [config(f"loss.beta={1 + member}", "train.ema=0.9") for member in range(3)]
     many = ensemble(own, "cuda")

@@ -91,7 +91,7 @@ def fast(
     step = FastStep(losses, [model.cvae.r for model in models], means)
     shares = torch.full((len(models), 1), share, dtype=torch.float64)
     generative = losses[0].gamma1 > 0
-    prepared = prepare(models, x, torch.float64, buffers, means.beside)
+    prepared = prepare(models, x, torch.float64, buffers)
     terms = {"total": step.attention(parameters, prepared, labels, shares, noise() if generative else None)}
     if generative:
         terms["cvae"] = step.cvae(parameters, shares, noise())
@@ -338,7 +338,7 @@ def gradients(model: DGAM, b: Batch, precision: torch.dtype) -> dict[str, Stage]
     means = Means.of(b.x, buffers)
     step = FastStep([LossSettings()], [model.cvae.r], means)
     share = torch.ones(1, 1)
-    prepared = prepare([model], b.x.unsqueeze(0), precision, buffers, means.beside)
+    prepared = prepare([model], b.x.unsqueeze(0), precision, buffers)
     first, second = (torch.randn(1, 1, *b.x.shape[:2], WIDE.latent, generator=generator) for _ in range(2))
     total = step.attention(parameters, prepared, b.labels.unsqueeze(0), share, first)
     return stages_of(parameters, {"total": total, "cvae": step.cvae(parameters, share, second)})

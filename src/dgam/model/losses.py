@@ -83,6 +83,14 @@ def reconstruction_loss(log_p: Tensor, reduction: str) -> Tensor:
     return over_time(-likelihood, reduction)
 
 
+def gaussian_taps(sigma: float) -> Tensor:
+    """A Gaussian's weights (2·radius + 1,) in float64, cut off at 4σ; 0 gives the one weight 1."""
+    radius = int(4 * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1).double()
+    kernel = torch.exp(-0.5 * (offsets / (sigma or 1.0)).square())
+    return kernel / kernel.sum()
+
+
 def gaussian_matrix(
     length: int, sigma: float, device: torch.device | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
@@ -91,12 +99,9 @@ def gaussian_matrix(
     Cut off at 4σ; beyond the ends the curve is mirrored (… c b a | a b c …), as ``scipy.ndimage`` does by
     default. ``sigma`` is in snippets; 0 gives the identity. Rows sum to 1.
     """
-    if sigma == 0:
-        return torch.eye(length, device=device, dtype=dtype)
-    radius = int(4 * sigma + 0.5)
+    kernel = gaussian_taps(sigma)
+    radius = len(kernel) // 2
     offsets = torch.arange(-radius, radius + 1)
-    kernel = torch.exp(-0.5 * (offsets.double() / sigma).square())
-    kernel = kernel / kernel.sum()
     reach = (torch.arange(length)[:, None] + offsets[None, :]) % (2 * length)  # (length, 2·radius + 1)
     reach = torch.minimum(reach, 2 * length - 1 - reach)  # mirrored, period 2·length
     matrix = torch.zeros(length, length, dtype=torch.float64).scatter_add_(

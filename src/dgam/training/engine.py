@@ -16,6 +16,7 @@ from dgam.core.config import Config, LossSettings
 from dgam.model import losses
 from dgam.model.networks import DGAM, full_precision
 from dgam.training.buffers import Buffers
+from dgam.training.optimisers import Optimiser
 from dgam.training.parameters import Parameters
 from dgam.training.schedule import learning_rate, warmup
 from dgam.training.side_by_side import SideBySide
@@ -115,7 +116,7 @@ class Engine:
         return {name: value.detach() for name, value in terms.items()}
 
     @property
-    def optimisers(self) -> Mapping[str, torch.optim.Optimizer]:
+    def optimisers(self) -> Mapping[str, Optimiser]:
         """By stage, ``attention`` and ``cvae``."""
         return self._parameters.optimisers
 

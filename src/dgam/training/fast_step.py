@@ -45,6 +45,7 @@ class FastStep:
 
     def __init__(self, settings: Sequence[LossSettings], r: Sequence[float], means: Means) -> None:
         self.form = settings[0]
+        self.drawn_in = torch.float32
         self._settings, self._r = settings, r
         self._means = means
         self._numbers: Numbers | None = None
@@ -76,7 +77,7 @@ class FastStep:
         flat = prepared.x.view(members, rows, d)
         buffers, beside = self._means.buffers, self._means.beside
         with beside():
-            aims = aims_of(labels, self.form)
+            aims, squares = aims_of(labels, self.form), prepared.squares()
             decoder = None if noise is None else Decoder.of(weights, rounded, buffers)
         first = self._first_layers(rounded, front, flat, noise is not None)  # (E, n, front + 2·cvae hidden)
         beside.join()
@@ -106,7 +107,7 @@ class FastStep:
             latent, seam = noise.shape[-1], front + decoder.hidden.shape[1]
             snippets = Snippets(
                 x=flat,
-                squares=prepared.squares,
+                squares=squares,
                 crossed=first[..., last].to(like.dtype),
                 gap=first[..., front:seam],
                 entry=first[..., seam:],
@@ -159,6 +160,7 @@ class FastStep:
         hidden = weights["attention.hidden.weight"].shape[1]
         units = gather(taps.view(members, videos, length, -1, hidden)).view(members, rows, hidden)
         attention = self._attend(units, weights, rounded)  # (E, n)
+        self._means.beside.join()  # noise may be drawn there
         made = generation.run(attention, samples, share * numbers.cvae_weight)
         parameters.multiply("cvae", made.factor)
         return {"cvae": (numbers.cvae_weight * share).squeeze(1) * made.loss, "kl": made.kl}

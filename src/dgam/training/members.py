@@ -108,7 +108,7 @@ def outer_with_features(a: Tensor, x: Tensor, buffers: Buffers) -> Tensor:
     lie end to end.
     """
     members, rows, width = a.shape
-    if members > 1 and a.is_cuda and fills_gpu(a[0], x.shape[2]):
+    if members > 1 and a.is_cuda and a.dtype != torch.bfloat16 and fills_gpu(a[0], x.shape[2]):
         out = x.new_empty(members, width, x.shape[2])
         for own, features, into in zip(a, x, out, strict=True):
             torch.mm(own.mT, features, out=into)

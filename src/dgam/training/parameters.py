@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,14 +10,8 @@ from torch import Tensor
 from dgam.core.config import TrainSettings
 from dgam.model.networks import DGAM
 from dgam.training.members import Weights
-from dgam.training.schedule import learning_rate
+from dgam.training.optimisers import optimiser_for
 from dgam.training.stacked import STAGES, Stacked, stage_of
-
-# What an optimiser's step depends on; members that share it are moved by one call.
-_PACE = ("lr", "cvae_lr", "betas", "weight_decay", "schedule", "epochs")
-
-# A fused optimiser on a GPU gives a tensor few processors, however large it is; cut up, it gets more of them.
-_PIECE = 16384
 
 
 class Parameters:
@@ -55,20 +48,19 @@ class Parameters:
         if any(train.ema for train in trains):
             self._averages = self._values.like()
             self._averages.all.copy_(self._values.all)
-        self._pieces = {
-            (name, member): self._cut(name, member) for name in shapes for member in range(len(models))
+        self.optimisers = {
+            stage: optimiser_for(stage, self.trains, self._values, self._gradients) for stage in STAGES
         }
-        self.optimisers = {stage: self._optimiser(stage) for stage in STAGES}
+
+    @property
+    def flat_gradients(self) -> Tensor:
+        """All gradients (E, P), of which ``gradients`` are views."""
+        return self._gradients.all
 
     def begin(self, epoch: int) -> None:
         """Set what depends on the epoch: learning rates."""
         for optimiser in self.optimisers.values():
-            for group in optimiser.param_groups:
-                rate = learning_rate(epoch, group["initial_lr"], self.trains[group["member"]])
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(rate)
-                else:
-                    group["lr"] = rate
+            optimiser.begin(epoch)
 
     def rounded(self, dtype: torch.dtype, stages: Sequence[str] = STAGES) -> Weights:
         """The weights in ``dtype``, (E, …): as they are now in these stages, as they were at the last call in
@@ -84,14 +76,10 @@ class Parameters:
     def take(self, stage: str, gradients: Mapping[str, Tensor | None]) -> None:
         """Set a stage's gradients to these (E, …). Parameters without one will stay as they are."""
         self._gradients.stage(stage).zero_()
-        for name in self._names(stage):
-            value = gradients.get(name)
-            if value is not None:
-                self.gradients[name].copy_(value)
-            for member in range(len(self.models)):
-                own = self._gradients.pieces(name, member, self._most)
-                for piece, gradient in zip(self._pieces[name, member], own, strict=True):
-                    piece.grad = None if value is None else gradient
+        given = {name: value for name in self._names(stage) if (value := gradients.get(name)) is not None}
+        for name, value in given.items():
+            self.gradients[name].copy_(value)
+        self.optimisers[stage].use(given)
 
     def multiply(self, stage: str, factor: Tensor) -> None:
         """Multiply a stage's gradients by each member's ``factor`` (E, 1)."""
@@ -121,11 +109,8 @@ class Parameters:
         tensors |= {f"average.{name}": value for name, value in self._average_of(member).items()}
         for stage, optimiser in self.optimisers.items():
             for index, name in enumerate(self._names(stage)):
-                pieces = [optimiser.state.get(piece, {}) for piece in self._pieces[name, member]]
-                for slot, value in pieces[0].items():
-                    if value is not None:
-                        whole = _joined([piece[slot] for piece in pieces], self.weights[name].shape[1:])
-                        tensors[f"optimiser.{stage}.{index}.{slot}"] = whole
+                for slot, value in optimiser.slots(name, member).items():
+                    tensors[f"optimiser.{stage}.{index}.{slot}"] = value
         tensors["steps"] = self.steps[member].long()
         return tensors
 
@@ -137,10 +122,7 @@ class Parameters:
         for stage, optimiser in self.optimisers.items():
             for index, name in enumerate(self._names(stage)):
                 slots = _below(tensors, f"optimiser.{stage}.{index}.")
-                own = self._pieces[name, member]
-                cut = {slot: _cut_like(value, own) for slot, value in slots.items()}
-                for number, piece in enumerate(own):
-                    optimiser.state[piece] = {slot: parts[number] for slot, parts in cut.items()}
+                optimiser.restore(name, member, slots)
         self.steps[member] = int(tensors["steps"])
 
     def _names(self, stage: str) -> list[str]:
@@ -151,64 +133,12 @@ class Parameters:
             return {}
         return {name: value[member] for name, value in self._averages.named.items()}
 
-    @property
-    def _most(self) -> int | None:
-        return _PIECE if self._values.all.is_cuda else None
-
-    def _cut(self, name: str, member: int) -> list[Tensor]:
-        """A member's parameter as the optimiser has it, with its gradients."""
-        pieces = self._values.pieces(name, member, self._most)
-        gradients = self._gradients.pieces(name, member, self._most)
-        for piece, gradient in zip(pieces, gradients, strict=True):
-            piece.grad = gradient
-        return pieces
-
     def _clip(self, gradients: Tensor) -> None:
         """Bound the norm of each member's gradient (E, P'), as ``torch.nn.utils.clip_grad_norm_`` does."""
         if any(train.clip for train in self.trains):
             norm = torch.linalg.vector_norm(gradients, dim=1)  # (E,)
             factor = (self._bounds.to(norm.dtype) / (norm + 1e-6)).clamp_max(1)
             gradients.mul_(torch.where(self._bounds > 0, factor, 1).unsqueeze(1))
-
-    def _optimiser(self, stage: str) -> torch.optim.Optimizer:
-        kind, recordable = self.trains[0].optimiser, self._values.all.is_cuda
-        groups: dict[object, dict[str, Any]] = {}
-        for member, train in enumerate(self.trains):
-            rate = train.lr if stage == "attention" else train.cvae_lr or train.lr
-            own: dict[str, Any] = {
-                "params": [],
-                "lr": torch.tensor(rate, device=self._values.all.device) if recordable else rate,
-                "initial_lr": rate,
-                "weight_decay": train.weight_decay,
-                "member": member,
-            }
-            own |= {"momentum": train.betas[0]} if kind == "sgd" else {"betas": train.betas}
-            group = groups.setdefault(tuple(getattr(train, name) for name in _PACE), own)
-            for name in self._names(stage):
-                group["params"] += self._pieces[name, member]
-        make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-        more = {} if kind == "sgd" else {"capturable": recordable}
-        optimiser: torch.optim.Optimizer = make[kind](list(groups.values()), fused=True, **more)
-        # Steps before the recording are meant; torch would warn of them.
-        optimiser._warned_capturable_if_run_uncaptured = True
-        return optimiser
-
-
-def _joined(parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-    """A slot of an optimiser from those of a parameter's pieces: a number that all share, or one each."""
-    if parts[0].ndim == 0:
-        return parts[0]
-    return torch.cat(list(parts)).view(*shape)  # (numbers,) -> the parameter's shape
-
-
-def _cut_like(value: Tensor, pieces: Sequence[Tensor]) -> list[Tensor]:
-    """The reverse of :func:`_joined`, in fresh memory on the pieces' device. RuntimeError where sizes
-    differ."""
-    device = pieces[0].device
-    if value.ndim == 0:
-        return [value.to(device, copy=True) for _ in pieces]
-    parts = torch.split(value.reshape(-1), [len(piece) for piece in pieces])  # numbers of each piece
-    return [part.to(device, copy=True) for part in parts]
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from dgam.model.networks import DGAM
-from dgam.training.beside import Beside
 from dgam.training.buffers import Buffers
 
 _BLOCK = 1 << 19
@@ -19,10 +18,15 @@ _BLOCK = 1 << 19
 
 @dataclass(frozen=True)
 class Prepared:
-    """x (E, B, T, d) scaled, and Σ‖x‖² (E, 1) over the batch in the losses' precision."""
+    """x (E, B, T, d) scaled; ``kept`` is the losses' precision."""
 
     x: Tensor
-    squares: Tensor
+    kept: torch.dtype
+    known: Tensor | None = None
+
+    def squares(self) -> Tensor:
+        """Σ‖x‖² (E, 1) over the batch in the losses' precision, as found while scaling or found now."""
+        return _squares(self.x, self.kept) if self.known is None else self.known
 
 
 def prepare(
@@ -30,22 +34,18 @@ def prepare(
     x: Tensor,
     precision: torch.dtype,
     buffers: Buffers,
-    beside: Beside,
     *,
     scaled: bool = False,
 ) -> Prepared:
     """Scale ``x`` (E, B, T, d) as ``DGAM.scaled`` of each member does, and round it to ``precision``.
 
-    ``scaled`` says that ``x`` is scaled already. Where nothing is to be done ``x`` itself is what is used,
-    and Σ‖x‖² is there when ``beside`` has been joined.
+    ``scaled`` says that ``x`` is scaled already. Where nothing is to be done ``x`` itself is what is used.
     """
     how = "none" if scaled else models[0].shape.normalise
     kept = models[0].shift.dtype
     wanted = kept if kept == torch.float64 else precision
     if how == "none" and x.dtype == wanted:
-        x = x.contiguous()
-        with beside():
-            return Prepared(x, _squares(x, kept))
+        return Prepared(x.contiguous(), kept)
     members, videos, snippets, d = x.shape
     out = buffers.get("x", (members, videos, snippets, d), wanted)
     squares = torch.zeros(members, 1, dtype=kept, device=x.device)
@@ -60,7 +60,7 @@ def prepare(
         if scratch is not into:
             into.copy_(scratch)
         squares += _squares(scratch, kept)
-    return Prepared(out, squares)
+    return Prepared(out, kept, squares)
 
 
 def _scale(x: Tensor, how: str, shift: Tensor, scale: Tensor, out: Tensor) -> None:

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from dgam.core.config import Config
 from dgam.training.buffers import Buffers
-from dgam.training.fast_step import FastStep
 from dgam.training.means import Means
 from dgam.training.parameters import Parameters
 from dgam.training.prepared import prepare
 from dgam.training.recorded import Recorded
 from dgam.training.schedule import warmup
+from dgam.training.steps import step_for
 
 
 class SideBySide:
@@ -38,12 +38,16 @@ class SideBySide:
         self._buffers = buffers
         r = [model.cvae.r for model in parameters.models]
         means = Means.of(like, buffers)
-        self._fast, self._beside = FastStep(self._losses, r, means), means.beside
+        self._precision = torch.bfloat16 if configs[0].train.precision == "bfloat16" else like.dtype
+        shape = parameters.models[0].shape
+        self._step, self._beside = (
+            step_for(self._losses, r, means, shape, self._precision, like),
+            means.beside,
+        )
         self._epoch: int | None = None
         self._share = torch.zeros(len(r), 1, dtype=like.dtype, device=like.device)  # (E, 1)
         drawn_at = generators[0].device
         self._noise = buffers if drawn_at == like.device else Buffers(drawn_at)
-        self._precision = torch.bfloat16 if configs[0].train.precision == "bfloat16" else like.dtype
         self._recorded: Recorded | None = None
         if like.is_cuda and all(generator.device.type == "cuda" for generator in generators):
             self._recorded = Recorded(self._run, generators, (buffers, self._noise))
@@ -70,25 +74,29 @@ class SideBySide:
         models, parameters, share = self.parameters.models, self.parameters, self._share
         shape = (len(models), self._losses[0].samples, *x.shape[1:3], models[0].cvae.latent)
         labels, generative = labels.to(share.dtype), self._losses[0].gamma1 > 0
-        prepared = prepare(models, x, self._precision, self._buffers, self._beside, scaled=scaled)
-        with self._beside():
-            noise = [self._drawn(stage, shape) for stage in ("prior", "posterior")] if generative else []
+        prepared = prepare(models, x, self._precision, self._buffers, scaled=scaled)
         if not generative:
-            terms = self._fast.attention(parameters, prepared, labels, share, None)
+            terms = self._step.attention(parameters, prepared, labels, share, None)
             parameters.move("attention")
         else:
-            first, second = noise
-            terms = self._fast.attention(parameters, prepared, labels, share, first)
+            with self._beside():
+                noise = self._drawn("prior", shape)
+            terms = self._step.attention(parameters, prepared, labels, share, noise)
+            with self._beside():
+                noise = self._drawn("posterior", shape)
             parameters.move("attention")
-            terms |= self._fast.cvae(parameters, share, second)
+            terms |= self._step.cvae(parameters, share, noise)
             parameters.move("cvae")
         parameters.average()
+        self._beside.join()
         return terms
 
     def _drawn(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """Standard normal numbers (E, L, B, T, latent) for a stage, of each member by its own generator, on
         the models' device."""
-        out = self._noise.get(f"noise.{name}", shape, torch.float32)
+        kept = self._share
+        drawn_in = self._step.drawn_in if self.generators[0].device.type == "cuda" else torch.float32
+        out = self._noise.get(f"noise.{name}", shape, drawn_in)
         for own, generator in zip(out, self.generators, strict=True):
             torch.randn(own.shape, generator=generator, out=own)
-        return out.to(self._share.device, self._share.dtype)
+        return out.to(kept.device, kept.dtype if self._step.drawn_in == torch.float32 else drawn_in)
