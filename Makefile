@@ -6,12 +6,15 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test slow lint format types docs clean
+.PHONY: help setup demo test slow kernels lint format types docs clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
+
+TRITON := triton==3.9.0
+KERNEL_TESTS := $(addprefix tests/test_,fused.py gpu_step.py kernel_adam.py flow_gpu.py gpu_i3d.py)
 
 # Which Python makes .venv: the first of these that is 3.11 or newer.
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
@@ -34,6 +37,12 @@ test: $(STAMP)  ## the test suite but for its slow part
 
 slow: $(STAMP)  ## the slow part of the test suite
 	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow $(ARGS)
+
+# Triton comes with PyTorch for CUDA only; whatever GPU there is, kernels are interpreted here.
+kernels: $(STAMP)  ## kernels for GPUs in Triton's interpreter, without a GPU (brings Triton, 1 GB)
+	@$(BIN)/python -c 'import triton' 2>/dev/null \
+	  || $(BIN)/python -m pip install --disable-pip-version-check --no-input -q $(PIP_FLAGS) $(TRITON)
+	@CUDA_VISIBLE_DEVICES= TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(KERNEL_TESTS) $(ARGS)
 
 lint: $(STAMP)  ## style and likely mistakes
 	@$(BIN)/ruff check .

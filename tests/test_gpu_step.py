@@ -34,7 +34,7 @@ from dgam.training.gpu_step import GpuStep  # noqa: E402 - only where there is T
 
 SHAPE = ModelShape(dimension=40, classes=5, attention_hidden=24, cvae_hidden=24, latent=16)
 PAPERS = ModelShape(dimension=64, classes=20)
-SIZES = [(1, 2, 9), (3, 3, 50), (2, 4, 70)]  # members, videos, snippets
+SIZES = [(1, 1, 1), (1, 2, 9), (3, 2, 40), (2, 4, 70)]  # members, videos, snippets
 
 
 def models(shape: ModelShape, count: int) -> list[DGAM]:
@@ -87,18 +87,20 @@ def both(
 
 
 def near(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """To rounding, which is more of a sum that nearly cancels."""
+    """To rounding, which is that of numbers of 1 where a gradient nearly cancels."""
     assert set(found) == set(expected)
     for name, value in expected.items():
-        allowed = (2e-5 if ON == "cpu" else 2e-4) * (value.norm() + 1e-3)
+        allowed = (2e-5 if ON == "cpu" else 2e-4) * (value.norm() + 1e-2)
         assert (found[name] - value).norm() <= allowed, name
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("shape", [SHAPE, PAPERS], ids=["small", "papers"])
-def test_losses_and_gradients(shape: ModelShape, size: tuple[int, int, int]) -> None:
-    found, expected = both(shape, size, torch.float32)
-    near(found, expected)
+def test_losses_and_gradients(size: tuple[int, int, int]) -> None:
+    near(*both(SHAPE, size, torch.float32))
+
+
+def test_in_the_papers_widths() -> None:
+    near(*both(PAPERS, (2, 3, 25), torch.float32))
 
 
 FORMS = [
@@ -113,8 +115,7 @@ FORMS = [
 
 @pytest.mark.parametrize("overrides", FORMS, ids=" ".join)
 def test_every_form_of_the_losses(overrides: list[str]) -> None:
-    found, expected = both(SHAPE, (2, 3, 20), torch.float32, overrides)
-    near(found, expected)
+    near(*both(SHAPE, (2, 3, 20), torch.float32, overrides))
 
 
 def test_without_a_bias_of_the_classifier() -> None:
