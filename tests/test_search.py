@@ -207,6 +207,19 @@ def test_a_finished_search_goes_on_without_training_again(
     assert "--trials 4" in read(tmp_path / "out")["command"]
 
 
+def test_a_search_with_other_source_begins_anew(
+    out: Path, spec: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trials would be compared with scores that other code made; runs have keys of their own."""
+    shutil.copytree(out, tmp_path / "out")
+    monkeypatch.setattr("dgam.experiments.search.source_of", lambda *names: "another")
+    journal = tmp_path / "out" / "tiny.journal"
+    lines = len(journal.read_text().splitlines())
+    assert search(spec, data, tmp_path / "out") == 0
+    assert len(journal.read_text().splitlines()) == 2 * lines
+    assert read(tmp_path / "out")["trials"] == read(out)["trials"]
+
+
 def test_a_trial_that_cannot_be_trained_fails_alone(data: str, tmp_path: Path) -> None:
     path = tmp_path / "tiny.yaml"
     choices = "space: {train.lr: {choices: [1.0e+30, 0.01]}, localize.eta: {low: 0, high: 1}}"

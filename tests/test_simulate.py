@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dgam.core.errors import InputError, InputProblems
@@ -191,8 +191,27 @@ knob_draws = st.fixed_dictionaries(
 )
 
 
+# One instance whose context is cut short by the end of the video; the cut once ended an ulp before it.
+cut_short = {
+    "classes": 2,
+    "two_labels": 0.0,
+    "instances": 1.0,
+    "instances_spread": 0.0,
+    "duration_mean": 3.0,
+    "duration_median": 2.0,
+    "gap_median": 1.0,
+    "gap_spread": 0.0,
+    "lead_median": 0.201171875,
+    "context": 1.0,
+    "context_median": 4.0,
+    "min_snippets": 11,
+    "max_snippets": 15,
+}
+
+
 @settings(max_examples=150, deadline=None)
 @given(knob_draws, st.integers(0, 2**32), st.integers(0, 99_999))
+@example(cut_short, 212, 1)
 def test_stretches_tile_every_video(knobs: dict[str, Any], seed: int, index: int) -> None:
     chosen = build("default", knobs)
     script = write_script(chosen, "test", index, seed)
@@ -217,6 +236,17 @@ def test_stretches_tile_every_video(knobs: dict[str, Any], seed: int, index: int
         if s.kind == "context":
             near = script.stretches[max(0, at - 1) : at + 2]
             assert any(n.kind == "action" and n.label == s.label for n in near)
+
+
+def test_context_that_fills_a_gap_ends_where_the_gap_ends() -> None:
+    """Where an instance has context after it and the next one none before it, rounding once ended the context
+    an ulp too early: a sliver of context came after it, and at the end of the video an IndexError."""
+    *_, action, last = write_script(build("all-context", {}), "train", 93, seed=2).stretches
+    assert (action.kind, last.kind, action.label) == ("action", "context", last.label)
+    knobs = build("default", {"context": 0.6, "context_median": 5.0, "gap_median": 1.0})
+    for seed, index in ((49, 226), (58, 38)):
+        stretches = write_script(knobs, "train", index, seed).stretches
+        assert all(s.end - s.start > 1e-6 for s in stretches)
 
 
 def test_context_0_leaves_none_and_1_leaves_no_instance_without() -> None:

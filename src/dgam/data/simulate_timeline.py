@@ -153,7 +153,8 @@ def _tile(
         before = _context(rng, knobs) if index < len(times) else 0.0
         left, right = clock + after, until - before  # where background begins and ends
         if after + before > 0 and right - left < LEFTOVER:  # the contexts meet
-            left = right = clock + (until - clock) * after / (after + before)
+            # Rounding may end the division an ulp off ``until``, where no context may come any more.
+            left = right = clock + (until - clock) * after / (after + before) if before > 0 else until
         if left > clock:
             yield Stretch(clock, left, "context", acted[index - 1])
         yield from _shots(rng, knobs, left, right)

@@ -5,8 +5,9 @@
     CACHE/locks/KEY.lock    locked, never read: who holds it is at work on KEY
     CACHE/simulated/…       data of --data sim
 
-A key is a digest of the data's content, the settings, the stream, the seed and dgam's version; names and
-places of files are no part of it, so moved data and other experiments find the same runs.
+A key is a digest of the data's content, the settings, the stream, the seed, dgam's version and its source
+(``source``); names and places of files are no part of it, so moved data and other experiments find the same
+runs.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from dgam.data.checks import check
 from dgam.data.simulate import MARK, simulate
 from dgam.evaluation import Protocol
 from dgam.experiments.cache import RunCache, digest_of
+from dgam.experiments.source import SIMULATING, source_of
 from dgam.features.layouts import open_features
 from dgam.features.source import FeatureSource
 
@@ -107,7 +108,8 @@ def simulated_data(
 ) -> DataSpec:
     """The simulated benchmark, a data set for each seed, made where it is not there yet."""
     chosen = {**SIMULATION, **(knobs or {})}
-    kind = digest_of({"knobs": {key: repr(value) for key, value in sorted(chosen.items())}})[:8]
+    shown = {key: repr(value) for key, value in sorted(chosen.items())}
+    kind = digest_of({"knobs": shown, "source": source_of(*SIMULATING)})[:8]
     place = cache.root / "simulated" / kind
     for seed in seeds:
         folder = place / f"seed-{seed}"
@@ -117,8 +119,8 @@ def simulated_data(
                 with tempfile.TemporaryDirectory(dir=place, prefix=".part-") as scratch:
                     simulate(Path(scratch) / "data", seed=seed, **chosen)
                     (Path(scratch) / "data").rename(folder)
-    shown = ", ".join(f"{key} = {value}" for key, value in chosen.items())
-    name = f"simulated data (dgam simulate, {shown}; each run's own seed)"
+    told = ", ".join(f"{key} = {value}" for key, value in chosen.items())
+    name = f"simulated data (dgam simulate, {told}; each run's own seed)"
     return in_folder(f"{place}/seed-{{seed}}", protocol, name)
 
 

@@ -13,6 +13,7 @@ from dgam.core.errors import InputError
 from dgam.evaluation import TIOU_ACTIVITYNET, TIOU_THUMOS14
 from dgam.experiments.cache import digest_of
 from dgam.experiments.data import DataSpec, Identities
+from dgam.experiments.source import MEASURING, TRAINING, source_of
 from dgam.experiments.spec import Experiment, Row
 from dgam.experiments.tasks import Measurement, Part, Training
 
@@ -111,6 +112,7 @@ def training_of(
     about: dict[str, Any] = {
         "what": "training",
         "dgam": dgam.__version__,
+        "source": source_of(*TRAINING),
         "data": identities.training(data, stream),
         "stream": stream,
         "seed": seed,
@@ -119,6 +121,7 @@ def training_of(
         "train": own.train.model_dump(mode="json", exclude=FREE),
     }
     if own.train.select == "test-map":  # then the test data shape the weights, too
+        about["source"] = source_of(*MEASURING)
         about["test"] = identities.test(data, stream)
         about["localize"] = own.localize.model_dump(mode="json")
     return Training(
@@ -151,6 +154,7 @@ def measurement_of(
     about = {
         "what": "measurement",
         "dgam": dgam.__version__,
+        "source": source_of(*MEASURING),
         "data": {stream: identities.test(data, stream) for stream in parts},
         "parts": {
             stream: [part.attention, part.classifier, part.settings.model_dump(mode="json")]

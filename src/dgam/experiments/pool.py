@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from dgam.core.errors import InputError, Problem
 from dgam.core.progress import Advance
 from dgam.experiments.cache import RunCache
+from dgam.experiments.source import MEASURING, refuse_other_source, source_of
 from dgam.experiments.tasks import Task, Tell, attempt, size, stepwise
 
 TRIES = 2
@@ -38,8 +39,8 @@ def run_in_processes(
 ) -> Iterator[tuple[Task, str | Problem]]:
     """Tasks and what became of them, in the order in which they end. Closing the iterator ends the workers.
 
-    Each worker has its share of the cores. OSError where a worker could not write, RuntimeError with the
-    worker's traceback for a fault of ours.
+    Each worker has its share of the cores. OSError where a worker could not write, InputError where dgam was
+    changed since this process began, RuntimeError with the worker's traceback for a fault of ours.
     """
     waiting = deque(tasks)
     tries: dict[str, int] = {}
@@ -95,7 +96,9 @@ def run_in_processes(
 def _hire(cache: RunCache, patient: bool, threads: int) -> _Worker:
     context = multiprocessing.get_context("spawn")  # a forked copy of torch's threads would hang
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, cache.root, patient, threads), daemon=True)
+    process = context.Process(
+        target=_work, args=(theirs, cache.root, source_of(*MEASURING), patient, threads), daemon=True
+    )
     process.start()
     theirs.close()
     return _Worker(process, ours)
@@ -107,7 +110,7 @@ def _death(task: Task, code: int | None) -> Problem:
     return Problem(task.title, f"its worker process {how}, {TRIES} times.", remedy=hint)
 
 
-def _work(pipe: Connection, root: os.PathLike[str], patient: bool, threads: int) -> None:
+def _work(pipe: Connection, root: os.PathLike[str], source: str, patient: bool, threads: int) -> None:
     """A worker process: one task after the other, until the pipe or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -129,6 +132,7 @@ def _work(pipe: Connection, root: os.PathLike[str], patient: bool, threads: int)
                 pipe.send(float(fraction))
 
         try:
+            refuse_other_source(source)
             said: object = attempt(task, cache, patient, tell)
         except InputError as error:
             said = InputError(str(error))  # not a subclass, which may not survive the pipe

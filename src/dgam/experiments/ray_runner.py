@@ -11,6 +11,7 @@ from dgam.core.cluster import failure_of, ray_cluster
 from dgam.core.errors import InputError, Problem
 from dgam.core.progress import Advance
 from dgam.experiments.cache import RunCache
+from dgam.experiments.source import MEASURING, refuse_other_source, source_of
 from dgam.experiments.tasks import Task, attempt, size
 
 RETRIES = 3
@@ -23,7 +24,7 @@ def run_on_ray(
 
     Joins the cluster that RAY_ADDRESS names, or one running on this machine, or starts one here. Every task
     takes one CPU, and a GPU where the cluster has some and the device is not "cpu". InputError where the
-    package ray is missing.
+    package ray is missing, and where a node has another dgam.
     """
     with ray_cluster() as ray:
         gpu = ray.cluster_resources().get("GPU", 0) >= 1
@@ -31,7 +32,7 @@ def run_on_ray(
         for task in tasks:
             wanted = 1 if gpu and getattr(task, "device", None) != "cpu" else 0
             remote = ray.remote(num_cpus=1, num_gpus=wanted, max_retries=RETRIES)(_attempt_one)
-            running[remote.remote(task, str(cache.root), patient)] = task
+            running[remote.remote(task, str(cache.root), source_of(*MEASURING), patient)] = task
         while running:
             ready, _ = ray.wait([*running], num_returns=1)
             task = running.pop(ready[0])
@@ -46,8 +47,9 @@ def run_on_ray(
             yield task, said
 
 
-def _attempt_one(task: Task, root: str, patient: bool) -> str | Problem:
+def _attempt_one(task: Task, root: str, source: str, patient: bool) -> str | Problem:
     import torch
 
+    refuse_other_source(source)
     torch.set_num_threads(1)  # one CPU is what the task was given
     return attempt(task, RunCache(root), patient, lambda fraction: None)

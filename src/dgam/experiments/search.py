@@ -21,6 +21,7 @@ from dgam.experiments.outcome import Values
 from dgam.experiments.plan import Request, measurement_of, training_of
 from dgam.experiments.runner import Spread, carry_out
 from dgam.experiments.search_spec import Search
+from dgam.experiments.source import MEASURING, source_of
 from dgam.experiments.spec import MEAN, as_overrides
 from dgam.experiments.tasks import Measurement, Part, Training, name_of
 from dgam.experiments.trials import Trial, best, run_trials
@@ -91,6 +92,8 @@ def run_search(
         {
             "space": {setting: str(own) for setting, own in search.space.items()},
             "base": base.model_dump(mode="json"),
+            # Scores of other source are no trials of this search.
+            "source": source_of(*MEASURING, "experiments"),
             "objective": [search.tiou, seeds, search.seed, search.startup, streams],
             "data": [identities.test(request.data.at(s), stream) for s in seeds for stream in streams],
             "training": [
