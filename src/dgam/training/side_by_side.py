@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dgam.core.config import Config
+from dgam.training.beside import on
 from dgam.training.buffers import Buffers
 from dgam.training.means import Means
 from dgam.training.parameters import Parameters
@@ -56,13 +57,14 @@ class SideBySide:
     def step(self, x: Tensor, labels: Tensor, epoch: int, *, scaled: bool = False) -> dict[str, Tensor]:
         """Both stages on x (E, B, T, d) and labels (E, B, C), and the moving averages; the losses, each
         (E,)."""
-        if epoch != self._epoch:
-            self.parameters.begin(epoch)
-            self._share.copy_(torch.tensor([[warmup(epoch, own)] for own in self._losses]))
-            self._epoch = epoch
-        if scaled and self._recorded is not None:
-            return self._recorded(x, labels)
-        return self._run(x, labels, scaled=scaled)
+        with on(self._share.device):
+            if epoch != self._epoch:
+                self.parameters.begin(epoch)
+                self._share.copy_(torch.tensor([[warmup(epoch, own)] for own in self._losses]))
+                self._epoch = epoch
+            if scaled and self._recorded is not None:
+                return self._recorded(x, labels)
+            return self._run(x, labels, scaled=scaled)
 
     def forget(self) -> None:
         """Have the next steps take nothing from earlier ones: parameters or generators were set anew."""
