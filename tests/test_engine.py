@@ -105,6 +105,15 @@ def test_cosine_schedule_falls_from_the_rate_to_a_hundredth() -> None:
     assert rates == sorted(rates, reverse=True)
 
 
+def test_late_cosine_is_constant_for_two_thirds_and_falls_in_the_last() -> None:
+    settings = load_config(overrides=["train.schedule=late-cosine", "train.epochs=90"]).train
+    rates = [learning_rate(epoch, 1e-3, settings) for epoch in range(91)]
+    assert rates[:61] == pytest.approx([1e-3] * 61)
+    assert rates[75] == pytest.approx(0.505e-3)
+    assert rates[90] == pytest.approx(1e-5)
+    assert rates == sorted(rates, reverse=True)
+
+
 def test_moving_average_follows_the_weights_and_is_what_localising_gets() -> None:
     e, b = engine("train.ema=0.9"), batch()
     expected = {n: p.detach().clone() for n, p in e.model.named_parameters()}

@@ -146,8 +146,9 @@ class TrainSettings(_Section):
     """Adam's betas. The release has 0.8 and 0.999."""
     weight_decay: NonNegative = 0.0
     """Weight decay, as the optimiser understands it."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate over the epochs. cosine falls to a hundredth."""
+    schedule: Literal["constant", "cosine", "late-cosine"] = "constant"
+    """Learning rate over the epochs. cosine falls to a hundredth; late-cosine does so in the last third, and
+    is constant before."""
     clip: NonNegative = 0.0
     """Largest norm of a step's gradient; 0: no clipping."""
     ema: Momentum = 0.0

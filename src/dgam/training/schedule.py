@@ -16,8 +16,10 @@ def warmup(epoch: int, settings: LossSettings) -> float:
 
 
 def learning_rate(epoch: int, base: float, settings: TrainSettings) -> float:
-    """Learning rate in ``epoch``: constant, or a half cosine from ``base`` to a hundredth of it."""
+    """Learning rate in ``epoch``: constant, or a half cosine from ``base`` to a hundredth of it, over all
+    epochs or over the last third."""
     if settings.schedule == "constant":
         return base
-    fall = 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
+    begin = 2 * settings.epochs / 3 if settings.schedule == "late-cosine" else 0
+    fall = 0.5 * (1 + math.cos(math.pi * max(0, epoch - begin) / (settings.epochs - begin)))
     return base * (0.01 + 0.99 * fall)
