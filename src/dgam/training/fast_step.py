@@ -77,7 +77,8 @@ class FastStep:
         flat = prepared.x.view(members, rows, d)
         buffers, beside = self._means.buffers, self._means.beside
         with beside():
-            aims, squares = aims_of(labels, self.form), prepared.squares()
+            aims = aims_of(labels, self.form)
+            squares = None if noise is None else prepared.squares()
             decoder = None if noise is None else Decoder.of(weights, rounded, buffers)
         first = self._first_layers(rounded, front, flat, noise is not None)  # (E, n, front + 2·cvae hidden)
         beside.join()
@@ -103,7 +104,7 @@ class FastStep:
             total = numbers.foreground.squeeze(1) * terms["fg"] + numbers.alpha.squeeze(1) * terms["bg"]
             total += numbers.gamma2.squeeze(1) * terms["guide"]
         snippets = None
-        if noise is not None and decoder is not None:
+        if noise is not None and decoder is not None and squares is not None:
             latent, seam = noise.shape[-1], front + decoder.hidden.shape[1]
             snippets = Snippets(
                 x=flat,
