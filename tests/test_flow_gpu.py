@@ -5,7 +5,6 @@ On a GPU; or, slowly, without one, in Triton's interpreter: TRITON_INTERPRET=1 p
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,14 +17,11 @@ from dgam.flow import batched
 from dgam.flow.pyramid import pyramid_sizes
 from dgam.flow.tvl1 import FlowSettings, choose_method, flow, quantise
 from flow_pairs import moved, uneven
+from triton_kernels import INTERPRETED, device_or_skip
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-if not (torch.cuda.is_available() or INTERPRETED):
-    pytest.skip("Triton's kernels need a GPU or TRITON_INTERPRET=1", allow_module_level=True)
-pytest.importorskip("triton")
+DEVICE = torch.device(device_or_skip())
 gpu = pytest.importorskip("dgam.flow.gpu")
 
-DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
 # The interpreter takes a second for an iteration, however small the picture.
 SIZE = (24, 20) if INTERPRETED else (96, 120)
 QUICK = {"nscales": 2, "warps": 2, "inner_iterations": 4, "outer_iterations": 2}

@@ -7,19 +7,15 @@ On a GPU, or anywhere with Triton's interpreter:
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 from torch import Tensor
 
 from dgam.training.buffers import Buffers
 from dgam.training.passes import Plain
+from triton_kernels import device_or_skip
 
-pytest.importorskip("triton", reason="needs Triton")
-ON = "cuda" if torch.cuda.is_available() else "cpu"
-if ON == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
-    pytest.skip("there is no GPU, and TRITON_INTERPRET is not 1", allow_module_level=True)
+ON = device_or_skip()
 
 from dgam.training.fused import Fused  # noqa: E402 - only where there is Triton
 

@@ -5,8 +5,6 @@ They run on a GPU, or in Triton's interpreter: TRITON_INTERPRET=1 pytest tests/t
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
@@ -15,9 +13,9 @@ from dgam.encoders.fast_i3d import FastI3D, _folded
 from dgam.encoders.gpu_i3d import LAYOUT, GpuI3D, bias_relu, max_pool
 from dgam.encoders.i3d import I3D, randomise
 from dgam.encoders.i3d import max_pool as plain_pool
+from triton_kernels import INTERPRETED
 
 CPU = torch.device("cpu")
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 

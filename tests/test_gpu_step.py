@@ -7,7 +7,6 @@ On a GPU, or anywhere with Triton's interpreter:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,11 +23,9 @@ from dgam.training.means import Means
 from dgam.training.parameters import Parameters
 from dgam.training.passes import Plain
 from dgam.training.prepared import Prepared
+from triton_kernels import device_or_skip
 
-pytest.importorskip("triton", reason="needs Triton")
-ON = "cuda" if torch.cuda.is_available() else "cpu"
-if ON == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
-    pytest.skip("there is no GPU, and TRITON_INTERPRET is not 1", allow_module_level=True)
+ON = device_or_skip()
 
 from dgam.training.gpu_step import GpuStep  # noqa: E402 - only where there is Triton
 

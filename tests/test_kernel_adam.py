@@ -7,19 +7,15 @@ On a GPU, or anywhere with Triton's interpreter:
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
 from dgam.core.config import load_config
 from dgam.training.optimisers import ByKernel, ByTorch
 from dgam.training.stacked import STAGES, Stacked
+from triton_kernels import device_or_skip
 
-pytest.importorskip("triton", reason="needs Triton")
-ON = "cuda" if torch.cuda.is_available() else "cpu"
-if ON == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
-    pytest.skip("there is no GPU, and TRITON_INTERPRET is not 1", allow_module_level=True)
+ON = device_or_skip()
 
 SHAPES = {"attention.weight": (7, 30), "attention.bias": (7,), "cvae.weight": (40, 40), "cvae.bias": (40,)}
 SETTINGS = [

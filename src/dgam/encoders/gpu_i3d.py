@@ -8,7 +8,6 @@ be had, PyTorch's own operations do the same, slower.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 
@@ -101,7 +100,7 @@ def bias_relu(x: Tensor, bias: Tensor, out: Tensor | None = None) -> Tensor:
     rows = x.numel() // channels
     across = _columns(channels)
     grid = (-(-rows * across // ROWS_TIMES_CHANNELS), channels // across)
-    with _on(x.device):
+    with torch.cuda.device(x.get_device()):
         gpu_kernels.bias_relu[grid](
             *(x, bias, out, rows, _stride(x), _stride(out)), BR=ROWS_TIMES_CHANNELS // across, BC=across
         )
@@ -128,7 +127,7 @@ def max_pool(x: Tensor, kernel: Triple, stride: Triple, bias: Tensor | None = No
     rows = out.numel() // channels
     across = _columns(channels)
     grid = (-(-rows * across // ROWS_TIMES_CHANNELS), channels // across)
-    with _on(x.device):
+    with torch.cuda.device(x.get_device()):
         gpu_kernels.max_pool[grid](
             *(x, x if bias is None else bias, out, rows, _stride(x), *sizes, *places, *before),
             KT=kernel[0], KS=kernel[1], ST=stride[0], SS=stride[1], BIAS=bias is not None,
@@ -150,11 +149,6 @@ def _stride(x: Tensor) -> int:
 def _columns(channels: int) -> int:
     """Channels of one program: the largest power of two, up to 128, that divides them."""
     return min(channels & -channels, 128)
-
-
-def _on(device: torch.device) -> AbstractContextManager[object]:
-    """Triton starts kernels on the GPU that PyTorch is at, whichever their tensors are on."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 @cache

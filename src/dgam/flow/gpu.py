@@ -8,7 +8,6 @@ each round whether any pair still moves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from threading import Lock
 
@@ -214,7 +213,7 @@ def solve(
     count, device = len(previous), previous.device
     capacity = batch_size(*sizes[0], count)
     parts = []
-    with _lock, _on(device), torch.inference_mode():
+    with _lock, torch.cuda.device(previous.get_device()), torch.inference_mode():
         one = solver(capacity, tuple(sizes), settings, device)
         for start in range(0, count, capacity):
             part = slice(start, start + capacity)
@@ -231,12 +230,8 @@ def why_not(device: torch.device) -> str | None:
     """What keeps these kernels from running on a GPU, if anything: they are compiled when first used."""
     number = torch.zeros(1, dtype=torch.int32, device=device)
     try:
-        with _on(device):
+        with torch.cuda.device(number.get_device()):
             gpu_kernels.look[(1,)](number, number.float(), number.clone(), number.clone(), 0.0, TILES=1)
     except Exception as error:  # whatever a missing compiler or driver raises
         return f"its kernels do not compile or run here ({error!s:.200})"
     return None
-
-
-def _on(device: torch.device) -> AbstractContextManager[object]:
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -1,5 +1,6 @@
 """Adam and AdamW of many small parameters that lie in one tensor, in one pass over it."""
 
+# Triton has no types, and reads annotations as its own.
 # mypy: ignore-errors
 
 import triton

@@ -1,5 +1,6 @@
 """What kernels over rows of snippets share."""
 
+# Triton has no types, and reads annotations as its own.
 # mypy: ignore-errors
 
 import triton
@@ -30,6 +31,17 @@ def forth(x, weight):
 def back(by, weight):
     """A gradient (R, N) back through a layer's weight (N, K): (R, K) in float32."""
     return tl.dot(by, weight, input_precision="ieee")
+
+
+@triton.jit
+def added_up(parts, count, size, place, mask, P: tl.constexpr, B: tl.constexpr):
+    """The sum of ``count`` rows of ``size`` numbers, at some places (B,) within a row."""
+    total = tl.zeros((B,), tl.float32)
+    for start in range(0, count, P):
+        part = start + tl.arange(0, P)
+        at = parts + part[:, None] * size + place[None, :]
+        total += tl.sum(tl.load(at, (part < count)[:, None] & mask[None, :], 0.0), 0)
+    return total
 
 
 @triton.jit

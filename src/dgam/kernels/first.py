@@ -1,6 +1,6 @@
 """Before and after the products with x: weights packed side by side, λ, and the attention's gradients."""
 
-# Triton reads annotations as types of its own, and mypy knows none of it.
+# Triton has no types, and reads annotations as its own.
 # mypy: ignore-errors
 
 from collections.abc import Mapping
@@ -11,7 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dgam.kernels import numbers as own
+from dgam.kernels.blocks import added_up
+from dgam.kernels.numbers import DISCREPANCY, GAMMA1, SHARPNESS, number
 
 _BLOCK = 4096  # numbers in a block
 _PROGRAMS = 264  # where each leaves a row of sums, at most, all members together
@@ -70,7 +71,7 @@ def _pack(
         of_z = tl.load(at + narrow, known, 0.0)
         tl.store(entry_out + (e * hidden + h) * latent + narrow, of_z, known)
         alone = tl.load(at + latent)
-        r = tl.load(numbers + e * own.COUNT + own.R)
+        r = number(numbers, e, DISCREPANCY)
         tl.store(by_lambda + e * 2 * hidden + h, alone + r * tl.sum(of_z, 0))
         tl.store(by_lambda + (e * 2 + 1) * hidden + h, alone)
 
@@ -131,12 +132,12 @@ def attend(units: Tensor, weights: Mapping[str, Tensor], *, biased: bool) -> Ten
 @triton.jit
 def _by_units(
     units, attention, by_labels, by_features, numbers, share, scale, parts, n, m, x_e, x_n,
-    GENERATIVE: tl.constexpr, R: tl.constexpr, M: tl.constexpr, TILES,
+    R: tl.constexpr, M: tl.constexpr, TILES,
 ):  # fmt: skip
     e, column = tl.program_id(1).to(tl.int64), tl.arange(0, M)
     inside = column < m
-    weight = scale * tl.load(numbers + e * own.COUNT + own.GAMMA1) * tl.load(share + e)
-    weight *= tl.load(numbers + e * own.COUNT + own.SHARPNESS)
+    weight = scale * number(numbers, e, GAMMA1) * tl.load(share + e)
+    weight *= number(numbers, e, SHARPNESS)
     products, total = tl.zeros((R, M), tl.float32), tl.zeros((R, M), tl.float32)
     scores = tl.zeros((R,), tl.float32)
     for tile in range(TILES):
@@ -145,11 +146,10 @@ def _by_units(
         at = units + e * x_e + row[:, None] * x_n + column[None, :]
         mask = there[:, None] & inside[None, :]
         x = tl.maximum(tl.load(at, mask, 0.0).to(tl.float32), 0.0)
-        share_of = tl.load(attention + e * n + row, there, 0.0)
+        lam = tl.load(attention + e * n + row, there, 0.0)
         by = tl.load(by_labels + e * n + row, there, 0.0)
-        if GENERATIVE:
-            by += weight * tl.load(by_features + e * n + row, there, 0.0)
-        by *= share_of * (1.0 - share_of)  # before the sigmoid
+        by += weight * tl.load(by_features + e * n + row, there, 0.0)
+        by *= lam * (1.0 - lam)  # before the sigmoid
         scores += by
         masked = tl.where(x > 0, by[:, None], 0.0)
         tl.store(at, masked, mask)
@@ -167,15 +167,10 @@ def _fold_units(
     R: tl.constexpr, W: tl.constexpr,
 ):  # fmt: skip
     e, column = tl.program_id(1).to(tl.int64), tl.program_id(0) * W + tl.arange(0, W)
-    products, total = tl.zeros((W,), tl.float32), tl.zeros((W,), tl.float32)
-    scores = tl.zeros((W,), tl.float32)
-    for start in range(0, rows, R):
-        row = start + tl.arange(0, R)
-        at = parts + (e * rows + row)[:, None] * (3 * M) + column[None, :]
-        mask = (row < rows)[:, None] & (column < M)[None, :]
-        products += tl.sum(tl.load(at, mask, 0.0), 0)
-        total += tl.sum(tl.load(at + M, mask, 0.0), 0)
-        scores += tl.sum(tl.load(at + 2 * M, mask, 0.0), 0)
+    begin = parts + e * rows * (3 * M)
+    products = added_up(begin, rows, 3 * M, column, column < M, R, W)
+    total = added_up(begin + M, rows, 3 * M, column, column < M, R, W)
+    scores = added_up(begin + 2 * M, rows, 3 * M, column, column < M, R, W)
     tl.store(of_output + e * g + column, products, column < m)
     # The gradient by a unit is that by the score times its output weight, which can as well multiply sums.
     weight = tl.load(output + e * s + column, column < m, 0.0)
@@ -187,7 +182,7 @@ def by_units(
     units: Tensor,
     attention: Tensor,
     by_labels: Tensor,
-    by_features: Tensor | None,
+    by_features: Tensor,
     numbers: Tensor,
     share: Tensor,
     scale: float,
@@ -206,10 +201,9 @@ def by_units(
     tiles = triton.cdiv(triton.cdiv(n, rows), max(1, _PROGRAMS // members))
     count = triton.cdiv(n, rows * tiles)
     parts = attention.new_empty(members, count, 3, columns)
-    other = attention if by_features is None else by_features
     _by_units[(count, members)](
-        units, attention, by_labels, other, numbers, share, scale, parts, n, m, *units.stride()[:2],
-        GENERATIVE=by_features is not None, R=rows, M=columns, TILES=tiles, num_warps=8,
+        units, attention, by_labels, by_features, numbers, share, scale, parts, n, m, *units.stride()[:2],
+        R=rows, M=columns, TILES=tiles, num_warps=8,
     )  # fmt: skip
     output, of_output = weights["attention.output.weight"], gradients["attention.output.weight"]
     _fold_units[(triton.cdiv(columns, 16), members)](

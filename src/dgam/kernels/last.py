@@ -1,5 +1,6 @@
 """The decoder's last layer, whose gradients and squared error need no reconstruction; and the losses."""
 
+# Triton has no types, and reads annotations as its own.
 # mypy: ignore-errors
 
 from collections.abc import Mapping
@@ -8,9 +9,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dgam.kernels import numbers as own
 from dgam.kernels.blocks import total_of, vector
 from dgam.kernels.losses import Discriminated
+from dgam.kernels.numbers import ALPHA, BETA, CVAE_WEIGHT, FOREGROUND, GAMMA1, GAMMA2, SHARPNESS, number
 from dgam.kernels.sums import own_factor
 
 _ROWS = 16  # of the layer's outputs in a block
@@ -92,7 +93,6 @@ def _tell(
     videos, guides, blocks, n, d, s, snippet, B: tl.constexpr,
 ):  # fmt: skip
     e, members = tl.program_id(0).to(tl.int64), tl.num_programs(0)
-    at = numbers + e * own.COUNT
     front, back = tl.zeros((B,), tl.float32), tl.zeros((B,), tl.float32)
     for start in range(0, videos, B):
         i = start + tl.arange(0, B)
@@ -106,10 +106,10 @@ def _tell(
         b = tl.load(bias + e * s + i, i < d, 0.0)
         fixed += b * b
     distance = total_of(distances + e * blocks, blocks, B) + n * tl.sum(fixed, 0) + tl.load(squares + e)
-    of_features = distance * tl.load(at + own.SHARPNESS) * snippet
-    total = tl.load(at + own.FOREGROUND) * of_front + tl.load(at + own.ALPHA) * of_back
-    total += tl.load(at + own.GAMMA2) * of_guide
-    total += tl.load(at + own.GAMMA1) * tl.load(share + e) * of_features
+    of_features = distance * number(numbers, e, SHARPNESS) * snippet
+    total = number(numbers, e, FOREGROUND) * of_front + number(numbers, e, ALPHA) * of_back
+    total += number(numbers, e, GAMMA2) * of_guide
+    total += number(numbers, e, GAMMA1) * tl.load(share + e) * of_features
     tl.store(out + e, of_front)
     tl.store(out + members + e, of_back)
     tl.store(out + 2 * members + e, of_guide)
@@ -143,11 +143,10 @@ def tell(
 @triton.jit
 def _tell_cvae(errors, kl, squares, numbers, share, out, blocks, kls, n, terms, snippet, B: tl.constexpr):
     e, members = tl.program_id(0).to(tl.int64), tl.num_programs(0)
-    at = numbers + e * own.COUNT
     error = total_of(errors + e * blocks, blocks, B) + tl.load(squares + e)
     of_kl = 0.5 * total_of(kl + e * kls, kls, B) / terms
-    loss = (error * tl.load(at + own.SHARPNESS) + tl.load(at + own.BETA) * of_kl) * snippet
-    tl.store(out + e, loss * tl.load(at + own.CVAE_WEIGHT) * tl.load(share + e))
+    loss = (error * number(numbers, e, SHARPNESS) + number(numbers, e, BETA) * of_kl) * snippet
+    tl.store(out + e, loss * number(numbers, e, CVAE_WEIGHT) * tl.load(share + e))
     tl.store(out + members + e, of_kl / n)
 
 

@@ -3,6 +3,7 @@
 The TCAM (E, n, C + 1), without bias, is columns of a wider tensor. Blocks are some snippets of a video.
 """
 
+# Triton has no types, and reads annotations as its own.
 # mypy: ignore-errors
 
 from dataclasses import dataclass
@@ -12,14 +13,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dgam.kernels import numbers as own
+from dgam.kernels.numbers import ALPHA, BACKGROUND_OFFSET, FOREGROUND, FOREGROUND_OFFSET, GAMMA2, number
 
 _BLOCK = 2048  # numbers in a block
 TINY = tl.constexpr(1.1754943508222875e-38)
 
 
 @triton.jit
-def _probabilities(tcam, rows, column, mask, classes):
+def _probabilities(tcam, column, mask, classes):
     """Softmax over the columns of a block."""
     x = tl.load(tcam, mask, 0.0).to(tl.float32)
     x = tl.where((column < classes)[None, :], x, float("-inf"))
@@ -41,7 +42,7 @@ def _guides(tcam, labels, guides, videos, length, actions, x_e, x_n, R: tl.const
     row = tl.program_id(0) * R + tl.arange(0, R)
     there = row < length
     at = tcam + e * x_e + (b * length + row)[:, None] * x_n + column[None, :]
-    p = _probabilities(at, row, column, there[:, None] & (column <= actions)[None, :], actions + 1)
+    p = _probabilities(at, column, there[:, None] & (column <= actions)[None, :], actions + 1)
     label = tl.load(labels + video * actions + column, column < actions, 0.0)
     most = tl.max(_of_labels(p, label, column, actions), 1)
     background = tl.sum(tl.where((column == actions)[None, :], p, 0.0), 1)
@@ -61,19 +62,19 @@ def _pool(
     video, column = tl.program_id(0), tl.arange(0, C)
     e, b = (video // videos).to(tl.int64), video % videos
     known = column <= actions
-    front, all_of = tl.zeros((R, C), tl.float32), tl.zeros((R, C), tl.float32)
+    front, rest = tl.zeros((R, C), tl.float32), tl.zeros((R, C), tl.float32)
     total = tl.zeros((R,), tl.float32)
     for start in range(0, length, R):
         row = start + tl.arange(0, R)
         there = row < length
         at = tcam + e * x_e + (b * length + row)[:, None] * x_n + column[None, :]
         x = tl.load(at, there[:, None] & known[None, :], 0.0).to(tl.float32)
-        share = tl.load(attention + (e * videos + b) * length + row, there, 0.0)
-        front += x * share[:, None]
-        all_of += x * (1.0 - share)[:, None]
-        total += share
-    of_share = tl.sum(total, 0)
-    tl.store(sums + video, of_share)
+        lam = tl.load(attention + (e * videos + b) * length + row, there, 0.0)
+        front += x * lam[:, None]
+        rest += x * (1.0 - lam)[:, None]
+        total += lam
+    of_lam = tl.sum(total, 0)
+    tl.store(sums + video, of_lam)
     label = tl.load(labels + video * actions + column, column < actions, 0.0)
     count = tl.sum(label, 0)
     aim = label / tl.maximum(count, 1.0) if MEAN else label
@@ -81,15 +82,15 @@ def _pool(
     add = tl.load(bias + e * s + column, known, 0.0) if BIAS else tl.zeros((C,), tl.float32)
     for side in tl.static_range(2):
         if side == 0:
-            pooled, amount = tl.sum(front, 0), of_share
+            pooled, amount = tl.sum(front, 0), of_lam
             aims = aim
-            weight = tl.load(numbers + e * own.COUNT + own.FOREGROUND)
-            amount += tl.load(numbers + e * own.COUNT + own.FOREGROUND_OFFSET)
+            weight = number(numbers, e, FOREGROUND)
+            amount += number(numbers, e, FOREGROUND_OFFSET)
         else:
-            pooled, amount = tl.sum(all_of, 0), length - of_share
+            pooled, amount = tl.sum(rest, 0), length - of_lam
             aims = tl.where(column == actions, 1.0, 0.0)
-            weight = tl.load(numbers + e * own.COUNT + own.ALPHA)
-            amount += tl.load(numbers + e * own.COUNT + own.BACKGROUND_OFFSET)
+            weight = number(numbers, e, ALPHA)
+            amount += number(numbers, e, BACKGROUND_OFFSET)
         below, divisor = amount < TINY, tl.maximum(amount, TINY)
         pooled = pooled / divisor
         logits = tl.where(known, pooled + add, float("-inf"))
@@ -119,6 +120,27 @@ def _smooth(curve, taps, row, there, length, radius):
 
 
 @triton.jit
+def _by_pooled(by_pooled, video, column, C: tl.constexpr):
+    """Gradients by a video's pooled TCAM, of foreground and of background, (C,) each."""
+    at = by_pooled + video.to(tl.int64) * 2 * C + column
+    return tl.load(at), tl.load(at + C)
+
+
+@triton.jit
+def _through_pools(lam, front, back):
+    """The gradient by the TCAM through equations 4 and 5."""
+    return lam[:, None] * front[None, :] + (1.0 - lam)[:, None] * back[None, :]
+
+
+@triton.jit
+def _put_slopes(at, by, column, there, actions):
+    """In place of the TCAM, which no other block reads, the gradient by it; 1 beside it, for the sum of
+    x."""
+    by = tl.where((column <= actions)[None, :], by, 1.0)
+    tl.store(at, by, there[:, None] & (column <= actions + 1)[None, :])
+
+
+@triton.jit
 def _slopes(
     tcam, attention, by_pooled, moved, guides, taps, numbers, by_attention, by_gaps, guide,
     videos, length, actions, radius, x_e, x_n, LINKED: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
@@ -132,18 +154,17 @@ def _slopes(
     mask = there[:, None] & (column <= actions)[None, :]
     at = tcam + e * x_e + (b * length + row)[:, None] * x_n + column[None, :]
     x = tl.load(at, mask, 0.0).to(tl.float32)
-    front = tl.load(by_pooled + video.to(tl.int64) * 2 * C + column)
-    back = tl.load(by_pooled + (video.to(tl.int64) * 2 + 1) * C + column)
+    front, back = _by_pooled(by_pooled, video, column, C)
     # λ enters foreground with one sign and background with the other, in the sum above and in the one below.
     by = tl.sum(x * (front - back)[None, :], 1)
     by -= tl.load(moved + video * 2) - tl.load(moved + video * 2 + 1)
     curve = video.to(tl.int64) * length
-    share = tl.load(attention + curve + row, there, 0.0)
-    weight = tl.load(numbers + e * own.COUNT + own.GAMMA2) / (videos * length)
+    lam = tl.load(attention + curve + row, there, 0.0)
+    weight = number(numbers, e, GAMMA2) / (videos * length)
     lost = tl.zeros((R,), tl.float32)
     all_curves = tl.num_programs(1).to(tl.int64) * length
     for side in tl.static_range(2):
-        gap = share - _smooth(guides + side * all_curves + curve, taps, row, there, length, radius)
+        gap = lam - _smooth(guides + side * all_curves + curve, taps, row, there, length, radius)
         lost += tl.abs(gap)
         slope = tl.where(gap > 0, weight, tl.where(gap < 0, -weight, 0.0))
         if LINKED:
@@ -152,10 +173,7 @@ def _slopes(
     tl.store(by_attention + curve + row, by, there)
     tl.store(guide + video * tl.num_programs(0) + tl.program_id(0), tl.sum(tl.where(there, lost, 0.0), 0))
     if not LINKED:
-        # In place of the TCAM, which no other block reads; 1 beside it, for the sum of x.
-        by_tcam = share[:, None] * front[None, :] + (1.0 - share)[:, None] * back[None, :]
-        by_tcam = tl.where((column <= actions)[None, :], by_tcam, 1.0)
-        tl.store(at, by_tcam, there[:, None] & (column <= actions + 1)[None, :])
+        _put_slopes(at, _through_pools(lam, front, back), column, there, actions)
 
 
 @triton.jit
@@ -170,7 +188,7 @@ def _through_guides(
     there = row < length
     mask = there[:, None] & (column <= actions)[None, :]
     at = tcam + e * x_e + (b * length + row)[:, None] * x_n + column[None, :]
-    p = _probabilities(at, row, column, mask, actions + 1)
+    p = _probabilities(at, column, mask, actions + 1)
     label = tl.load(labels + video * actions + column, column < actions, 0.0)
     found = _of_labels(p, label, column, actions)
     chosen = tl.where(found == tl.max(found, 1)[:, None], 1.0, 0.0)  # ties share, as amax has it
@@ -182,12 +200,9 @@ def _through_guides(
     by_p = chosen * by_most[:, None] * label[None, :]
     by_p = tl.where((column == actions)[None, :], by_last[:, None], by_p)
     by_p = p * (by_p - tl.sum(by_p * p, 1)[:, None])
-    front = tl.load(by_pooled + video.to(tl.int64) * 2 * C + column)
-    back = tl.load(by_pooled + (video.to(tl.int64) * 2 + 1) * C + column)
-    share = tl.load(attention + curve + row, there, 0.0)
-    by_p += share[:, None] * front[None, :] + (1.0 - share)[:, None] * back[None, :]
-    by_p = tl.where((column <= actions)[None, :], by_p, 1.0)
-    tl.store(at, by_p, there[:, None] & (column <= actions + 1)[None, :])
+    front, back = _by_pooled(by_pooled, video, column, C)
+    lam = tl.load(attention + curve + row, there, 0.0)
+    _put_slopes(at, by_p + _through_pools(lam, front, back), column, there, actions)
 
 
 @triton.jit

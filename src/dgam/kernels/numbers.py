@@ -1,10 +1,12 @@
 """What may differ between members, as kernels read it: a row of numbers each."""
 
+# Triton has no types, and reads annotations as its own.
 # mypy: ignore-errors
 
 from collections.abc import Mapping
 
 import torch
+import triton
 import triton.language as tl
 from torch import Tensor
 
@@ -25,19 +27,27 @@ NAMES = (
 """The losses' weights; r; 1 / 2σ², by which a squared error becomes −log p; what the CVAE's gradients are
 taken in units of, 2 · sharpness · snippet; and what KL's count in that unit."""
 
-FOREGROUND = tl.constexpr(0)
-ALPHA = tl.constexpr(1)
-GAMMA1 = tl.constexpr(2)
-GAMMA2 = tl.constexpr(3)
-BETA = tl.constexpr(4)
-R = tl.constexpr(5)
-CVAE_WEIGHT = tl.constexpr(6)
-FOREGROUND_OFFSET = tl.constexpr(7)
-BACKGROUND_OFFSET = tl.constexpr(8)
-SHARPNESS = tl.constexpr(9)
-UNIT = tl.constexpr(10)
-RATIO = tl.constexpr(11)
-COUNT = tl.constexpr(12)
+COUNT = tl.constexpr(len(NAMES))
+(
+    FOREGROUND,
+    ALPHA,
+    GAMMA1,
+    GAMMA2,
+    BETA,
+    DISCREPANCY,
+    CVAE_WEIGHT,
+    FOREGROUND_OFFSET,
+    BACKGROUND_OFFSET,
+    SHARPNESS,
+    UNIT,
+    RATIO,
+) = (tl.constexpr(place) for place in range(len(NAMES)))
+
+
+@triton.jit
+def number(numbers, e, WHICH: tl.constexpr):
+    """One of member e's numbers."""
+    return tl.load(numbers + e * COUNT + WHICH)
 
 
 def numbers_of(columns: Mapping[str, Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ are gradients by what they are named after, in units of the loss that ``numbers.
 the decoder's output is meant.
 """
 
+# Triton has no types, and reads annotations as its own.
 # mypy: ignore-errors
 
 from collections.abc import Mapping
@@ -15,9 +16,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dgam.kernels import numbers as own
-from dgam.kernels.blocks import back, forth, matrix, vector
+from dgam.kernels.blocks import added_up, back, forth, matrix, vector
 from dgam.kernels.first import Packed
+from dgam.kernels.numbers import DISCREPANCY, RATIO, number
 
 FORTH = {"R": 64, "num_warps": 4}  # snippets of a block; those that measured best on an H200
 BACK = {"R": 128, "num_warps": 8}
@@ -48,14 +49,14 @@ def _forward(
     at = work + (e * n + row)[:, None] * W + column[None, :]
     slot = tl.cast(slot, tl.int64)  # of many members, ten of them are more than 2³¹ numbers
     dtype: tl.constexpr = work.dtype.element_ty
-    share = tl.load(attention + e * n + row, there, 0.0)
+    lam = tl.load(attention + e * n + row, there, 0.0)
 
     first = tl.load(
         entry + e * x_e + row[:, None] * x_n + column[None, :],
         there[:, None] & (column < hidden)[None, :],
         0.0,
     ).to(tl.float32)
-    first += share[:, None] * vector(of_lambda + e * s, o_m, hidden, W)[None, :]
+    first += lam[:, None] * vector(of_lambda + e * s, o_m, hidden, W)[None, :]
     first = tl.maximum(first, 0.0).to(dtype)
     tl.store(at + FIRST * slot, first, rows)
     second = forth(first, matrix(inner + e * i_e, hidden, hidden, hidden, W, W))
@@ -65,7 +66,7 @@ def _forward(
     mean = forth(second, matrix(to_z + e * i_e, hidden, latent, hidden, W, W))
     mean += vector(to_z_bias + e * s, 1, latent, W)[None, :]
     tl.store(at + MEAN * slot, mean.to(dtype), rows)
-    gap = mean - (share * tl.load(numbers + e * own.COUNT + own.R))[:, None]
+    gap = mean - (lam * number(numbers, e, DISCREPANCY))[:, None]
     spread = forth(second, matrix(to_z + e * i_e + latent * hidden, hidden, latent, hidden, W, W))
     spread += vector(to_z_bias + e * s + latent, 1, latent, W)[None, :]
     tl.store(at + SPREAD * slot, spread.to(dtype), rows)
@@ -78,7 +79,7 @@ def _forward(
     tl.store(at + Z * slot, z, rows)
 
     first = forth(z, matrix(from_z + e * hidden * latent, latent, hidden, latent, W, W))
-    first += share[:, None] * vector(by_lambda + (e * 2 + 1) * hidden, 1, hidden, W)[None, :]
+    first += lam[:, None] * vector(by_lambda + (e * 2 + 1) * hidden, 1, hidden, W)[None, :]
     first += vector(from_z_bias + e * s, 1, hidden, W)[None, :]
     first = tl.maximum(first, 0.0).to(dtype)
     tl.store(at + DECODED_FIRST * slot, first, rows)
@@ -93,11 +94,7 @@ def _forward(
 def _middle(sums, mean, count, rows, R: tl.constexpr, W: tl.constexpr, B: tl.constexpr, ROUND: tl.constexpr):
     """The mean of rows of sums (E, rows, W), rounded as features are, in float32."""
     e, column = tl.program_id(1).to(tl.int64), tl.program_id(0) * B + tl.arange(0, B)
-    total = tl.zeros((B,), tl.float32)
-    for start in range(0, rows, R):
-        row = start + tl.arange(0, R)
-        mask = (row < rows)[:, None] & (column < W)[None, :]
-        total += tl.sum(tl.load(sums + (e * rows + row)[:, None] * W + column[None, :], mask, 0.0), 0)
+    total = added_up(sums + e * rows * W, rows, W, column, column < W, R, B)
     tl.store(mean + e * W + column, (total / count).to(ROUND).to(tl.float32), column < W)
 
 
@@ -124,9 +121,9 @@ def _backward(
     square = matrix(gram + e * hidden * hidden, hidden, hidden, hidden, W, W)
     first = tl.load(at + DECODED_FIRST * slot, rows, 0.0)
     of_last = matrix(last + e * i_e, hidden, hidden, hidden, W, W)
-    share = tl.load(attention + e * n + row, there, 0.0)
-    ratio = tl.load(numbers + e * own.COUNT + own.RATIO)
-    prior = (share * tl.load(numbers + e * own.COUNT + own.R))[:, None]
+    lam = tl.load(attention + e * n + row, there, 0.0)
+    ratio = number(numbers, e, RATIO)
+    prior = (lam * number(numbers, e, DISCREPANCY))[:, None]
     centred = (second.to(tl.float32) - tl.load(mean + e * W + column)[None, :]).to(dtype)
     tl.store(ahead + W, centred, rows)
 

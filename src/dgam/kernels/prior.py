@@ -4,6 +4,7 @@ A program takes a block of snippets from noise to the squared error and back. Wi
 x only as Wᵀx, see ``dgam.training.fast_decoder``.
 """
 
+# Triton has no types, and reads annotations as its own.
 # mypy: ignore-errors
 
 from collections.abc import Mapping
@@ -34,13 +35,13 @@ def _reconstruct(
     weight = matrix(inner + e * i_e, hidden, hidden, hidden, W, W)
     g = tl.load(gap + e * x_e + row[:, None] * x_n + column[None, :], there[:, None] & inside[None, :], 0.0)
     square = matrix(gram + e * hidden * hidden, hidden, hidden, hidden, W, W)
-    share = tl.load(attention + e * n + row, there, 0.0)
+    lam = tl.load(attention + e * n + row, there, 0.0)
     beside = tl.load(crossed + e * x_e + row * x_n, there, 0.0).to(tl.float32)
     dtype: tl.constexpr = entry.dtype.element_ty
 
     through = vector(by_lambda + e * 2 * hidden, 1, hidden, W)
     first = forth(eps.to(dtype), of_entry)
-    first += share[:, None] * through[None, :] + vector(entry_bias + e * s, 1, hidden, W)[None, :]
+    first += lam[:, None] * through[None, :] + vector(entry_bias + e * s, 1, hidden, W)[None, :]
     first = tl.maximum(first, 0.0).to(dtype)
     second = forth(first, weight) + vector(inner_bias + e * s, 1, hidden, W)[None, :]
     second = tl.maximum(second, 0.0).to(dtype)

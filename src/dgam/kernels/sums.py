@@ -1,5 +1,6 @@
 """Sums over snippets: products of two layers in ``work`` of ``posterior``, and their way to the gradients."""
 
+# Triton has no types, and reads annotations as its own.
 # mypy: ignore-errors
 
 from collections.abc import Mapping
@@ -10,7 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dgam.kernels import numbers as own
+from dgam.kernels.blocks import added_up
+from dgam.kernels.numbers import CVAE_WEIGHT, UNIT, number
 from dgam.kernels.posterior import (
     BY_FIRST,
     BY_HIDDEN,
@@ -58,8 +60,8 @@ def _outer(work, beyond, parts, sums, n, slot, length, R: tl.constexpr, W: tl.co
 @triton.jit
 def own_factor(numbers, share, e):
     """What the CVAE's gradients of a member have yet to be multiplied by."""
-    unit = tl.load(numbers + e * own.COUNT + own.UNIT)
-    return unit * tl.load(numbers + e * own.COUNT + own.CVAE_WEIGHT) * tl.load(share + e)
+    unit = number(numbers, e, UNIT)
+    return unit * number(numbers, e, CVAE_WEIGHT) * tl.load(share + e)
 
 
 @triton.jit
@@ -73,27 +75,16 @@ def _weigh(work, beyond, attention, sums, n, slot, length, R: tl.constexpr, W: t
     for start in range(part * length, end, R):
         row = start + tl.arange(0, R)
         mask = (row < end)[:, None] & (column < W)[None, :]
-        share = tl.load(attention + e * n + row, row < end, 0.0)[:, None]
+        lam = tl.load(attention + e * n + row, row < end, 0.0)[:, None]
         by = tl.load(work + BY_FIRST * slot + (e * n + row)[:, None] * W + column[None, :], mask, 0.0)
-        of_first += by.to(tl.float32) * share
+        of_first += by.to(tl.float32) * lam
         by = tl.load(beyond + (e * n + row)[:, None] * (2 * W) + column[None, :], mask, 0.0).to(tl.float32)
         of_entry += by
-        weighed += by * share
+        weighed += by * lam
     at = sums + (e * 3 * tl.num_programs(0) + part) * W + column
     tl.store(at, tl.sum(of_first, 0))
     tl.store(at + tl.num_programs(0) * W, tl.sum(of_entry, 0))
     tl.store(at + 2 * tl.num_programs(0) * W, tl.sum(weighed, 0))
-
-
-@triton.jit
-def _total(parts, count, place, mask, size, P: tl.constexpr, B: tl.constexpr):
-    """``count`` parts of that size added up at some places."""
-    total = tl.zeros((B,), tl.float32)
-    for start in range(0, count, P):
-        part = start + tl.arange(0, P)
-        at = parts + part[:, None] * size + place[None, :]
-        total += tl.sum(tl.load(at, (part < count)[:, None] & mask[None, :], 0.0), 0)
-    return total
 
 
 @triton.jit
@@ -109,7 +100,7 @@ def _fold(
     if tl.program_id(0) < tl.num_programs(0) - 1:
         place = tl.program_id(0) * B + tl.arange(0, B)
         begin = parts + (e * PRODUCTS + k) * count * W * W
-        total = _total(begin, count, place, place < W * W, W * W, P, B)
+        total = added_up(begin, count, W * W, place, place < W * W, P, B)
         if k == 0:
             tl.store(squares + e * W * W + place, total)
         else:
@@ -119,7 +110,7 @@ def _fold(
             tl.store(at, total * factor, inside)
     else:
         unit = tl.arange(0, W)
-        of_unit = _total(sums + (e * PRODUCTS + k) * count * W, count, unit, unit < W, W, P, W)
+        of_unit = added_up(sums + (e * PRODUCTS + k) * count * W, count, W, unit, unit < W, P, W)
         if k == 0:
             tl.store(gathered + e * W + unit, of_unit)
         else:
@@ -133,7 +124,7 @@ def _fold_weighed(
 ):
     k, e = tl.program_id(1), tl.program_id(2).to(tl.int64)
     unit = tl.program_id(0) * B + tl.arange(0, B)
-    total = _total(sums + (e * 3 + k) * count * W, count, unit, unit < W, W, P, B)
+    total = added_up(sums + (e * 3 + k) * count * W, count, W, unit, unit < W, P, B)
     table = places + k * 3
     at = gradients + e * g + tl.load(table) + unit * tl.load(table + 1)
     tl.store(at, total * own_factor(numbers, share, e), unit < tl.load(table + 2))

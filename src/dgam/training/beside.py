@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 
@@ -33,9 +33,3 @@ class Beside:
         """Have what comes next wait for it."""
         if self._stream is not None:
             torch.cuda.current_stream().wait_stream(self._stream)
-
-
-def on(device: torch.device) -> AbstractContextManager[object]:
-    """For a GPU, make it the one that PyTorch is at: kernels in Triton start there, whichever their tensors
-    are on."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

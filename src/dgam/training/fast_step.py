@@ -43,9 +43,10 @@ class FastStep:
     weights. The buffers in ``means`` may be shared by steps that take turns.
     """
 
+    drawn_in = torch.float32
+
     def __init__(self, settings: Sequence[LossSettings], r: Sequence[float], means: Means) -> None:
         self.form = settings[0]
-        self.drawn_in = torch.float32
         self._settings, self._r = settings, r
         self._means = means
         self._numbers: Numbers | None = None

@@ -29,15 +29,17 @@ from dgam.training.members import Numbers, outer_with_features, product
 from dgam.training.parameters import Parameters
 from dgam.training.prepared import Prepared
 
+_OWN = ("foreground", "alpha", "beta", "gamma1", "gamma2", "cvae_weight", "r")
 _ALIGNED = 16  # matrix units work in tiles; a width that fills them takes less time than a smaller one
 
 
 class GpuStep:
     """Both stages' losses and gradients, as ``FastStep`` gives them, for what ``steps.step_for`` says."""
 
+    drawn_in = torch.bfloat16
+
     def __init__(self, settings: Sequence[LossSettings], r: Sequence[float], means: Means) -> None:
         self._settings, self._r, self._means = settings, r, means
-        self.drawn_in = torch.bfloat16
         self._form = settings[0]
         self._numbers: dict[tuple[int, int, int], Tensor] = {}  # by a batch's B, T and d
         self._taps: Tensor | None = None
@@ -169,8 +171,7 @@ class GpuStep:
             unit = 2 * scale.sharpness * scale.snippet  # (E, 1)
             self._numbers[shape] = numbers_of(
                 {
-                    **{name: getattr(own, name) for name in ("foreground", "alpha", "gamma1", "gamma2")},
-                    **{name: getattr(own, name) for name in ("beta", "r", "cvae_weight")},
+                    **{name: getattr(own, name) for name in _OWN},
                     "foreground_offset": own.offsets[..., 0],
                     "background_offset": own.offsets[..., 1],
                     "sharpness": scale.sharpness,

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from dgam.core.config import Config
-from dgam.training.beside import on
 from dgam.training.buffers import Buffers
 from dgam.training.means import Means
 from dgam.training.parameters import Parameters
@@ -57,7 +56,8 @@ class SideBySide:
     def step(self, x: Tensor, labels: Tensor, epoch: int, *, scaled: bool = False) -> dict[str, Tensor]:
         """Both stages on x (E, B, T, d) and labels (E, B, C), and the moving averages; the losses, each
         (E,)."""
-        with on(self._share.device):
+        # Kernels in Triton start on the GPU that PyTorch is at, whichever their tensors are on.
+        with torch.cuda.device(self._share.get_device()):
             if epoch != self._epoch:
                 self.parameters.begin(epoch)
                 self._share.copy_(torch.tensor([[warmup(epoch, own)] for own in self._losses]))
@@ -101,4 +101,4 @@ class SideBySide:
         out = self._noise.get(f"noise.{name}", shape, drawn_in)
         for own, generator in zip(out, self.generators, strict=True):
             torch.randn(own.shape, generator=generator, out=own)
-        return out.to(kept.device, kept.dtype if self._step.drawn_in == torch.float32 else drawn_in)
+        return out.to(kept.device, kept.dtype if drawn_in == torch.float32 else drawn_in)
