@@ -83,6 +83,7 @@ def opencv_one(pair: Pairs) -> tuple[NDArray[np.float32], float]:
 
     cv2.setNumThreads(1)
     # OpenCV annotates the contrib modules in some versions only.
+    # For mypy: in opencv-contrib alone.
     create: Any = cv2.optflow.DualTVL1OpticalFlow_create  # type: ignore[attr-defined,unused-ignore]
     start = time.process_time()
     return np.asarray(create().calc(*pair, None)), time.process_time() - start

@@ -64,6 +64,7 @@ def compiled(network: I3D) -> Way:
     for _, unit in network.units():
         unit.fold()
     # torch's annotations of Module.to lack memory_format by itself.
+    # For mypy: torch's types lack the 3d format.
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     forward = torch.compile(network.features, dynamic=False, options={"freezing": True})
 
@@ -81,7 +82,7 @@ def openvino(network: I3D, clips: Tensor, precision: str, threads: int) -> Way:
     for _, unit in folded.units():
         unit.fold()
     # The plain network is made to stop at the features, as the fast one does.
-    folded.forward = folded.features  # type: ignore[method-assign]
+    folded.forward = folded.features  # type: ignore[method-assign]  # as the model without its last layer
     converted = runtime.convert_model(torch.export.export(folded, (clips,)))
     settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
     model = runtime.Core().compile_model(converted, "CPU", settings)

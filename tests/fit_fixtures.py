@@ -25,7 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(data: Path) -> Path:
     """A model of the tiny features."""
     # tiny_fit.fit passes on what it is given, so it is annotated with Any.
-    return tiny_fit.fit(data, data / "model").path  # type: ignore[no-any-return]
+    return tiny_fit.fit(data, data / "model").path  # type: ignore[no-any-return]  # the folder of the model
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def plain_hits(
         ]
         choice = next((index for _, _, index in sorted(wishes) if index in free), None)
         # No choice is None, which a set of numbers does not hold and lets go in silence.
-        free.discard(choice)  # type: ignore[arg-type]
+        free.discard(choice)  # type: ignore[arg-type]  # never None here
         hits.append(choice is not None)
     return hits, [d.score for _, d in ranked], len(instances)
 

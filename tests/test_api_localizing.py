@@ -119,7 +119,7 @@ def test_settings_of_localising_can_be_changed(trained: Run) -> None:
         assert {(d.start, round(d.end, 9)) for d in whole.videos[video]} == {(0.0, round(end, 9))}
     assert plain.videos != whole.videos
     # What a result says of itself is free JSON, annotated as object.
-    settings = whole.about["dgam"]["localize"]  # type: ignore[index]
+    settings = whole.about["dgam"]["localize"]  # type: ignore[index]  # a mapping there
     assert settings["thresholds"] == [0.0]
     assert LocalizeSettings.model_validate(settings)
     apart = ["localize.fusion=segments", "streams.flow.localize.min_seconds=1000"]

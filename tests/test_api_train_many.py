@@ -150,7 +150,7 @@ def test_refusals(tmp_path: Path) -> None:
             "seeds": [0, 1],
         }
         # A dict of arguments of several types has the values' common type, object.
-        dgam.train_many(**{**call, **changes})  # type: ignore[arg-type]
+        dgam.train_many(**{**call, **changes})  # type: ignore[arg-type]  # options of several types
 
     with pytest.raises(InputError, match="seeds: got 3 for 2 run folders"):
         go(seeds=[0, 1, 2])

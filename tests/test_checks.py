@@ -195,10 +195,10 @@ def test_one_video_at_a_time() -> None:
         def read(self, video: str, stream: str) -> Array:
             array = super().read(video, stream).copy()
             # An ndarray, though of no stated dtype.
-            return Counted(array, self)  # type: ignore[return-value]
+            return Counted(array, self)  # type: ignore[return-value]  # stands in for an array
 
     # Shape and dtype do not matter to counting.
-    class Counted(np.ndarray):  # type: ignore[type-arg]
+    class Counted(np.ndarray):  # type: ignore[type-arg]  # of any type
         def __new__(cls, array: Array, owner: Counting) -> Counted:
             view = array.view(cls)
             view.owner = owner

@@ -22,6 +22,7 @@ from dgam.cli.app import COMMANDS, build_app
 def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     """The command as a process of its own."""
     command = [sys.executable, "-m", "dgam", *arguments]
+    # For mypy: options of several types.
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload, no-any-return]
 
 
@@ -332,4 +333,4 @@ def test_the_package_offers_what_the_api_does() -> None:
         assert getattr(dgam, name) is getattr(api, name)
         assert getattr(dgam, name).__doc__
     with pytest.raises(AttributeError, match="module 'dgam' has no attribute 'trian'"):
-        dgam.trian  # noqa: B018
+        dgam.trian  # noqa: B018 - read for its error

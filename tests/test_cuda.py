@@ -84,6 +84,7 @@ def test_a_recorded_step_is_the_step_itself(
                 group._recorded = None
         losses = [engine.step(b, epoch) for epoch, b in batches(members, precision_of(own[0]))]
         if recorded:
+            # For mypy: recorded on a GPU.
             shapes = len(engine._groups[0][1]._recorded._recordings)  # type: ignore[union-attr]
             assert shapes == 2
         results.append((losses, engine.state()))

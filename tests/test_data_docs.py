@@ -33,6 +33,7 @@ def test_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row of the table, said about a data set made for it; the paths are relative as in the table."""
     monkeypatch.chdir(tmp_path)
 
+    # For mypy: as the page writes it.
     def ones(snippets: int, dimension: int = 8) -> np.ndarray:  # type: ignore[type-arg]
         return np.ones((snippets, dimension), np.float32)
 

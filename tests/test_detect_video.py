@@ -53,7 +53,7 @@ def test_segments_are_cut_to_the_video_and_short_ones_left_out() -> None:
     timeline = grid_of(10, duration=4.0)  # ends inside snippet 6; snippet 9 lies after the end
 
     def spans(**change: float) -> list[tuple[float, float]]:
-        how = {"rgb": LocalizeSettings(**change)}  # type: ignore[arg-type]
+        how = {"rgb": LocalizeSettings(**change)}  # type: ignore[arg-type]  # settings of several types
         found = detect_video(curves, how, timeline, NAMES)
         return sorted((round(d.start, 6), round(d.end, 6)) for d in found)
 
@@ -98,7 +98,7 @@ def test_what_does_not_fit_together(change: dict[str, object], message: str) -> 
         "classes": NAMES,
     }
     with pytest.raises(ValueError, match=message):
-        detect_video(**{**fitting, **change})  # type: ignore[arg-type]
+        detect_video(**{**fitting, **change})  # type: ignore[arg-type]  # settings of several types
 
 
 how_drawn = st.builds(

@@ -188,6 +188,7 @@ def test_the_encoders_shown_extract(
         torch.manual_seed(0)
         layers: dict[str, object] = {}
         exec(code.replace("self.network.load_state_dict", "return #"), layers)
+        # For mypy: found in what the page runs.
         network = layers["Backbone"](None, "cpu").network  # type: ignore[operator]
         torch.save(network.state_dict(), weights)
     assert main(words) == 0

@@ -133,6 +133,7 @@ def browser() -> Iterator[object]:
 @pytest.mark.slow
 def test_in_a_browser(browser: object, site: Path, pages: dict[str, Page]) -> None:
     """Every page on a narrow screen: no request to a network, no fault in a script, no sideways scrolling."""
+    # For mypy: given as an object.
     view = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")  # type: ignore[attr-defined]
     wrong: list[str] = []
     view.on("pageerror", lambda error: wrong.append(str(error)))

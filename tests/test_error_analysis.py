@@ -190,4 +190,4 @@ def test_json_and_the_case_without_predictions() -> None:
 )
 def test_options_out_of_range(options: dict[str, float], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        analyse_errors(found_of({}), TRUTH, **options)  # type: ignore[arg-type]
+        analyse_errors(found_of({}), TRUTH, **options)  # type: ignore[arg-type]  # options of several types

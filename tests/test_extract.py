@@ -303,4 +303,4 @@ def test_what_cannot_be_listed(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_settings_that_contradict(bad: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        ExtractSettings(**bad)  # type: ignore[arg-type]
+        ExtractSettings(**bad)  # type: ignore[arg-type]  # wrong on purpose

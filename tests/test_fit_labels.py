@@ -178,6 +178,7 @@ def test_placeholders_and_numbers() -> None:
 
 def told(labels: Mapping[str, Sequence[str]], **options: object) -> Findings:
     findings = Findings()
+    # For mypy: options of several types.
     check_labels(VideoLabels({v: tuple(n) for v, n in labels.items()}, **options), "L", findings)  # type: ignore[arg-type]
     return findings
 

@@ -98,6 +98,7 @@ def test_failing_compiler_is_said_and_done_without(monkeypatch: pytest.MonkeyPat
     images = [torch.from_numpy(image) for image in moved((1.6, 0.7), (40, 52))]
     sizes = pyramid_sizes(40, 52, 3, 0.8)
     with pytest.warns(UserWarning, match="torch.compile failed \\(no working compiler\\)"):
+        # For mypy: a pair of images.
         compiled = batched.solve(*images, None, sizes, QUICK, compiled=True)  # type: ignore[arg-type,misc]
     batched._step_for.cache_clear()
     torch.testing.assert_close(compiled, flow(*images, QUICK, method="torch"), rtol=0, atol=0)

@@ -47,6 +47,7 @@ def by_triton(
 ) -> torch.Tensor:
     sizes = pyramid_sizes(*images[0].shape[1:], settings.nscales, settings.scale_step)
     first, second = (on_device(image) for image in images)
+    # For mypy: imported where there is Triton.
     return gpu.solve(first, second, None if start is None else on_device(start), sizes, settings).cpu()  # type: ignore[no-any-return]
 
 

@@ -32,7 +32,7 @@ def cv2() -> ModuleType:
     module = pytest.importorskip("cv2")
     if not hasattr(module, "optflow"):
         pytest.skip("this OpenCV comes without its contributed modules")
-    return module  # type: ignore[no-any-return]
+    return module  # type: ignore[no-any-return]  # cv2 has no types here
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_every_parameter_means_what_it_means_in_opencv(
 ) -> None:
     # Few warps, because each one lets rounding errors grow (docs/flow.md).
     usual = FlowSettings(warps=2, subpixel=reference.subpixel)
-    settings = replace(usual, **changes)  # type: ignore[arg-type]
+    settings = replace(usual, **changes)  # type: ignore[arg-type]  # settings of several types
     before, after = moved((1.6, 0.7), (64, 80))
     images = before, (0.92 * after + 15).astype(np.float32)  # the light changes too
     theirs = flow(*images, settings, method="opencv")

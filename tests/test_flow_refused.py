@@ -82,4 +82,5 @@ def test_initial_flow_of_wrong_shape() -> None:
     shapes: Sequence[tuple[int, ...]] = [(2, 24, 20), (2, 2, 20, 24)]
     for shape in shapes:
         with pytest.raises(InputError, match="initial flow must be"):
+            # For mypy: wrong on purpose.
             flow(IMAGES, IMAGES, initial=np.zeros(shape, np.float32))  # type: ignore[arg-type]

@@ -58,6 +58,7 @@ def test_streams_sampled_elsewhere_are_read_where_the_first_is() -> None:
 def test_one_stream_is_itself_under_every_fusion() -> None:
     curves = {"flow": random_curves(np.random.default_rng(1), 60)}
     found = [
+        # For mypy: one of the names there are.
         detect_video(curves, both(LocalizeSettings(fusion=how)), grid_of(60), NAMES)  # type: ignore[arg-type]
         for how in ("segments", "geometric", "mean")
     ]
@@ -69,7 +70,7 @@ def test_one_stream_is_itself_under_every_fusion() -> None:
 @settings(max_examples=30, deadline=None)
 def test_equal_streams_fuse_to_what_one_of_them_finds(seed: int, fusion: str, score: str) -> None:
     curves = random_curves(np.random.default_rng(seed), 40)
-    how = LocalizeSettings(fusion=fusion, score=score)  # type: ignore[arg-type]
+    how = LocalizeSettings(fusion=fusion, score=score)  # type: ignore[arg-type]  # one of the names there are
     one = detect_video({"rgb": curves}, both(how), grid_of(40), NAMES)
     two = detect_video({"rgb": curves, "flow": curves}, both(how), grid_of(40), NAMES)
     assert [(d.start, d.end, d.label) for d in one] == [(d.start, d.end, d.label) for d in two]

@@ -83,10 +83,10 @@ def read_all(source: FeatureSource) -> None:
         assert problem.where
         assert problem.what
     for video in source.videos:
-        only_input_errors(lambda: source.timeline(video))  # noqa: B023
+        only_input_errors(lambda: source.timeline(video))  # noqa: B023 - called at once
         for stream in source.streams:
             if source.has(video, stream):
-                only_input_errors(lambda: source.read(video, stream))  # noqa: B023
+                only_input_errors(lambda: source.read(video, stream))  # noqa: B023 - called at once
 
 
 def damage(file: Path, mutate: Mutation, action: Callable[[], object]) -> None:
@@ -118,7 +118,8 @@ def annotations() -> Iterator[dict[str, Path]]:
 def test_annotation_files(annotations: dict[str, Path], name: str, mutate: Mutation) -> None:
     path = annotations[name]
     for read in (read_labels, read_segments):
-        damage(path, mutate, lambda: read(path))  # noqa: B023
+        damage(path, mutate, lambda: read(path))  # noqa: B023 - called at once
+        # For ruff: called at once.
         damage(path, mutate, lambda: read(path, on_problem=lambda problem: None))  # noqa: B023
 
 
@@ -128,7 +129,7 @@ def test_thumos_folder(annotations: dict[str, Path], mutate: Mutation, number: i
     folder = annotations["thumos"]
     file = sorted(folder.rglob("*.txt"))[number]
     for read in (read_labels, read_segments):
-        damage(file, mutate, lambda: read(folder))  # noqa: B023
+        damage(file, mutate, lambda: read(folder))  # noqa: B023 - called at once
 
 
 @pytest.mark.parametrize("name", ["wtalc", "wtalc of Python 2"])
@@ -138,8 +139,8 @@ def test_wtalc_folder(annotations: dict[str, Path], name: str, mutate: Mutation,
     folder = annotations[name]
     file = sorted(folder.iterdir())[number]
     for read in (read_labels, read_segments):
-        damage(file, mutate, lambda: read(folder, trusted_pickle=True))  # noqa: B023
-        damage(file, mutate, lambda: read(folder))  # noqa: B023
+        damage(file, mutate, lambda: read(folder, trusted_pickle=True))  # noqa: B023 - called at once
+        damage(file, mutate, lambda: read(folder))  # noqa: B023 - called at once
 
 
 json_values = st.recursive(

@@ -94,6 +94,7 @@ def test_max_pools_with_and_without_bias(
 def test_features_on_a_gpu_repeat_and_are_those_of_the_cpu(network: I3D, precision: str) -> None:
     clips = random(3, 3, 16, 64, 96)
     device = torch.device("cuda")
+    # For mypy: one of the precisions there are.
     fast = FastI3D(network, device, precision, batch=2)  # type: ignore[arg-type]
     rows = fast.features(clips.to(device))
     assert torch.equal(rows, fast.features(clips.to(device)))

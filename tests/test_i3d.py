@@ -220,6 +220,7 @@ def test_a_clips_features_do_not_depend_on_the_batch_or_on_threads(flow: I3D, pr
     try:
         for batch, count in ((2, threads), (2, 1)):
             torch.set_num_threads(count)
+            # For mypy: one of the precisions there are.
             fast = FastI3D(flow, CPU, precision, batch=batch)  # type: ignore[arg-type]
             rows.append(fast.features(clips))
             rows.append(torch.cat([fast.features(clip[None]) for clip in clips]))

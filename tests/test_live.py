@@ -99,6 +99,7 @@ def test_pictures_are_held_no_longer_than_needed() -> None:
 def watcher(place: Path, **options: float) -> Watcher:
     run = dgam.load_run(place / "model")
     grid = SnippetGrid(Fraction(25), 16, 16)
+    # For mypy: options of several types.
     return Watcher(load_models(run, "cpu"), run.classes, grid, **options)  # type: ignore[arg-type]
 
 

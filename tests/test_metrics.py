@@ -208,7 +208,8 @@ def test_order_of_the_input_matters_only_for_equal_scores(
         n: [(d.start, d.end, d.label, float(next(score))) for d in ds] for n, ds in found.videos.items()
     }
     names = list(distinct)
-    random.shuffle(names)  # type: ignore[attr-defined]
+    random.shuffle(names)  # type: ignore[attr-defined]  # hypothesis gives it a type of its own
+    # For mypy: hypothesis gives it a type of its own.
     mixed = {name: random.sample(distinct[name], len(distinct[name])) for name in names}  # type: ignore[attr-defined]
     before = mean_average_precision(found_of(distinct), truth, [0.2, 0.6])
     assert np.array_equal(before.ap, mean_average_precision(found_of(mixed), truth, [0.2, 0.6]).ap)

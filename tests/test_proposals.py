@@ -33,7 +33,7 @@ curve_arrays = st.tuples(st.integers(1, 25), st.integers(1, 3)).flatmap(
 
 
 def segments(curves: Floats, thresholds: Sequence[float], scale: str = "absolute") -> list[tuple[int, ...]]:
-    found = propose(curves, thresholds, scale)  # type: ignore[arg-type]
+    found = propose(curves, thresholds, scale)  # type: ignore[arg-type]  # options of several types
     return [(int(r), int(s), int(e)) for r, s, e in zip(*found, strict=True)]
 
 
@@ -80,9 +80,9 @@ def test_curves_refuse_what_they_cannot_be(change: dict[str, object], message: s
         "logits": np.zeros((2, 2)),
         "probabilities": [0.5, 0.5],
     }
-    StreamCurves(**good)  # type: ignore[arg-type]
+    StreamCurves(**good)  # type: ignore[arg-type]  # options of several types
     with pytest.raises(ValueError, match=message):
-        StreamCurves(**{**good, **change})  # type: ignore[arg-type]
+        StreamCurves(**{**good, **change})  # type: ignore[arg-type]  # options of several types
 
 
 def test_sigmoid_of_any_size() -> None:

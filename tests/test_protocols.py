@@ -230,7 +230,7 @@ def test_names() -> None:
 @pytest.mark.parametrize("options", [{"ambiguous": "maybe"}, {"outside": "count"}])
 def test_options_out_of_range_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(InputError, match=f"protocol: {next(iter(options))} must be"):
-        Protocol("mine", **options)  # type: ignore[arg-type]
+        Protocol("mine", **options)  # type: ignore[arg-type]  # options of several types
 
 
 @pytest.mark.parametrize(

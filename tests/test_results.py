@@ -192,7 +192,8 @@ def test_any_json_is_read_or_refused_in_words(tmp_path: Path, content: object) -
         return
     items = [
         item for found in content["results"].values() for item in (found if isinstance(found, list) else [])
-    ]  # type: ignore[index, call-overload]
+    ]  # type: ignore[index, call-overload]  # JSON
+    # For mypy: JSON.
     lists = [found for found in content["results"].values() if not isinstance(found, list)]  # type: ignore[index, call-overload]
     assert sum(map(len, rest.videos.values())) + len(told) == len(items) + len(lists)
 

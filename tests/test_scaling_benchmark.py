@@ -79,5 +79,6 @@ def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(code[0], names)
+    # For mypy: names of a script that ran.
     assert [run.config.model.r for run in names["runs"]] == [0, 1, 3]  # type: ignore[attr-defined]
-    assert len(names["found"]) == 3  # type: ignore[arg-type]
+    assert len(names["found"]) == 3  # type: ignore[arg-type]  # names of a script that ran

@@ -132,13 +132,14 @@ def test_exports_of_some_detections_and_of_the_correction(site: Site, job: str) 
     url = f"{API}/jobs/{job}/export/json"
 
     def segments(**query: object) -> list[dict[str, object]]:
+        # For mypy: JSON.
         (found,) = site.client.get(url, params=query).json()["results"].values()  # type: ignore[arg-type]
         return list(found)
 
     every = segments()
-    best = max(one["score"] for one in every)  # type: ignore[type-var]
+    best = max(one["score"] for one in every)  # type: ignore[type-var]  # JSON
     assert [one["score"] for one in segments(threshold=best)] == [best]
-    assert segments(threshold=best + 1) == []  # type: ignore[operator]
+    assert segments(threshold=best + 1) == []  # type: ignore[operator]  # JSON
     assert segments(min_seconds=100) == []
     assert site.client.get(url, params={"source": "correction"}).status_code == 404
     value = {"labels": [], "segments": [{"start": 1, "end": 2, "label": "new, odd & «x»"}]}

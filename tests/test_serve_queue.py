@@ -122,7 +122,7 @@ def submit_and_claim(path: str, name: str, count: int, sent: object) -> None:
         got.append(job.id)
         queue.report(job.id, name, "extracting", 0.5)
         queue.finish(job.id, name, "done")
-    sent.put(got)  # type: ignore[attr-defined]
+    sent.put(got)  # type: ignore[attr-defined]  # a queue
 
 
 def test_processes_and_threads_at_once_lose_nothing_and_share_nothing(queue: JobQueue) -> None:

@@ -168,7 +168,7 @@ def test_the_token_as_a_header(locked: Site) -> None:
     assert ask(f"bearer  {TOKEN}") == 200
     began = time.monotonic()
     for wrong in (f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer é".encode("latin-1")):
-        assert ask(wrong) == 401  # type: ignore[arg-type]
+        assert ask(wrong) == 401  # type: ignore[arg-type]  # wrong on purpose
     assert time.monotonic() - began > 1.4  # each wrong one waits half a second
 
 
@@ -214,6 +214,7 @@ def test_entering_leads_nowhere_else(locked: Site, path: str) -> None:
 )
 def test_settings_that_are_refused(settings: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
+        # For mypy: settings of several types.
         ServeSettings(model=Path("m"), data=Path("d"), **settings)  # type: ignore[arg-type]
 
 

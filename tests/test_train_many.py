@@ -213,6 +213,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, stopped: int) 
 
     train_many(three("whole"))
     with pytest.raises(Stop):
+        # For mypy: the same for either kind of training.
         train_many(three("cut"), on_epoch=stop_after(stopped, 1))  # type: ignore[arg-type]
     train_many(three("cut"))
     for n in range(3):
@@ -241,6 +242,7 @@ def test_members_stopped_at_different_epochs_are_brought_level(tmp_path: Path) -
         alone(one, tmp_path / f"alone{n}")
         assert_same(one.out, tmp_path / f"alone{n}")
     with pytest.raises(Stop):
+        # For mypy: the same for either kind of training.
         train_many([member(tmp_path / "x", 7)], on_epoch=stop_after(4))  # type: ignore[arg-type]
     one = member(tmp_path / "x", 7)
     alone(one, one.out)

@@ -138,12 +138,14 @@ def test_timestamps_of_packed_b_frames() -> None:
     stamps = [(1, 1), (2, 2), (4, 3), (3, 4), (5, 5), (7, 6), (6, 7), (8, 8), (8, None)]
     frames = [SimpleNamespace(pts=pts, dts=dts) for pts, dts in stamps]
     avi = Clock(prefer_dts=True)
+    # For mypy: stands in for a frame.
     assert [avi.stamp(frame) for frame in frames] == [1, 2, 3, 4, 5, 6, 7, 8, None]  # type: ignore[arg-type]
     other = Clock(prefer_dts=False)  # found out on the way
+    # For mypy: stands in for a frame.
     assert [other.stamp(frame) for frame in frames] == [1, 2, 4, 4, 5, 6, 7, 8, None]  # type: ignore[arg-type]
     late = Clock(prefer_dts=False)
     missing = SimpleNamespace(pts=None, dts=None)
-    assert late.stamp(missing) is None  # type: ignore[arg-type]
+    assert late.stamp(missing) is None  # type: ignore[arg-type]  # stands in for a frame
 
 
 def test_one_frame(tmp_path: Path) -> None:

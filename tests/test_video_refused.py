@@ -122,4 +122,4 @@ def test_a_jump_in_time_is_refused(tmp_path: Path) -> None:
 )
 def test_settings_out_of_range(bad: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
-        FrameSettings(**bad)  # type: ignore[arg-type]
+        FrameSettings(**bad)  # type: ignore[arg-type]  # wrong on purpose

@@ -148,6 +148,7 @@ def _show_rich(title: str, rows: Sequence[tuple[str, ...]], note: str) -> None:
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for name, justify in zip(_COLUMNS, ("right", "right", "left", "right"), strict=True):
             # A tuple of literals is annotated as one of str; rich wants the literals.
+            # For mypy: one of the names that rich knows.
             table.add_column(name, justify=justify, no_wrap=name != "label")  # type: ignore[arg-type]
         for row in rows:
             table.add_row(*map(Text, row))  # not as markup: a class may be called "[red]"

@@ -12,7 +12,7 @@ try:
     import fcntl
 except ImportError:  # Windows: the user has to see to it
     # Windows has no fcntl; None stands for it, and the lock does without.
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # not on Windows
 
 _PAUSE = 0.02
 

@@ -130,6 +130,7 @@ class ByPairs:
 def has_fused_kernels(weight: Tensor) -> bool:
     """Whether torch's oneDNN kernels, the ones its compiler uses, can run this convolution."""
     # torch.backends.mkldnn has no annotations.
+    # For mypy: torch has no types here.
     if weight.device.type != "cpu" or not bool(torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
         return False
     operators = torch.ops.mkldnn

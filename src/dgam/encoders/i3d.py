@@ -52,7 +52,7 @@ class I3D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Class scores before the softmax, shape ``(B, classes)``, averaged over time."""
         # nn.Module.__call__ is annotated as returning Any; the head gives a Tensor.
-        return self.Logits(self.features(x))  # type: ignore[no-any-return]
+        return self.Logits(self.features(x))  # type: ignore[no-any-return]  # a module's call has no type
 
     def features(self, x: Tensor) -> Tensor:
         """Mixed_5c after average pooling, averaged over time: shape ``(B, 1024)``, float32.

@@ -46,6 +46,7 @@ class NeighbourFlow:
             raise InputError(f"flow has no parameter {unknown[0]!r}, only {', '.join(known)}.")
         try:
             # The values are checked by FlowSettings itself, which says in words what is wrong.
+            # For mypy: values of a file, checked by it.
             self._parameters = FlowSettings(**{known[name]: value for name, value in given.items()})  # type: ignore[arg-type]
         except TypeError:
             raise InputError(f"flow parameters must be numbers, got {given}.") from None

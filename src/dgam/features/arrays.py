@@ -92,6 +92,7 @@ class NpzPlace:
     def shape(self) -> tuple[int, int]:
         with _archive(self.file) as archive, archive.open(f"{self.key}.npy") as member:
             # A zip member reads like a file, but is annotated as IO[bytes].
+            # For mypy: a file in a zip reads like a file.
             header = parse_header(member, self.where)  # type: ignore[arg-type]
         return features_shape(header.shape, header.dtype, self.where)
 

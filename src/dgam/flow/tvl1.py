@@ -195,6 +195,7 @@ def _opencv(
     import cv2
 
     # OpenCV annotates the contrib modules in some versions only.
+    # For mypy: in opencv-contrib alone.
     create: Any = cv2.optflow.DualTVL1OpticalFlow_create  # type: ignore[attr-defined,unused-ignore]
 
     def one(index: int) -> NDArray[np.float32]:

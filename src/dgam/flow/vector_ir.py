@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 # llvmlite has no annotations.
-import llvmlite.binding as llvm  # type: ignore[import-untyped,unused-ignore]
-from llvmlite import ir  # type: ignore[import-untyped,unused-ignore]
+import llvmlite.binding as llvm  # type: ignore[import-untyped,unused-ignore]  # it has no types
+from llvmlite import ir  # type: ignore[import-untyped,unused-ignore]  # it has no types
 
 FLOAT: Any = ir.FloatType()
 INTEGER: Any = ir.IntType(64)

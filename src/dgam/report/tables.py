@@ -82,6 +82,7 @@ class Table:
         notes."""
         spread = [
             # isinstance narrows row[i] for the reader; the type checker does not narrow an index.
+            # mypy does not see that isinstance holds for the same row[i].
             any(isinstance(row[i], Number) and row[i].spread is not None for row in self.rows)  # type: ignore[union-attr]
             for i in range(len(self.columns))
         ]
