@@ -102,7 +102,8 @@ def test_the_card(model: Path, data: Path) -> None:
         f"| dive | 6 | {scores['classes']['dive']['ap']:.2f} |",
         f"- mean average precision over classes: {scores['map']:.2f}; random orders reach",
         "- the same by part: ",
-        "- preset `default`, 4 epochs, seed 0; all settings are in run.json",
+        "- preset `default`, 4 epochs at most, seed 0; all settings, and after which epoch each stream "
+        "ended, are in run.json",
         "Learned from video labels alone",
         "Times lie on a grid of 0.64 s",
         *card["calibration"]["notes"],

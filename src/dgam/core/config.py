@@ -127,7 +127,11 @@ class TrainSettings(_Section):
     """The schedule, the optimiser, and how the final weights are chosen."""
 
     epochs: Count = 300
-    """Passes over the training videos."""
+    """Passes over the training videos, at most."""
+    until: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Ends a stream's training before ``epochs``, once no more than this share of its labels is left
+    unexplained: where L_fg, over three epochs, stands between its least possible value (0) and that of a
+    classifier that knows nothing (1). Not before ``loss.warmup_epochs``. 0: after all epochs."""
     batch: Count = 32
     """Videos in a batch."""
     drop_last: bool = False

@@ -114,8 +114,8 @@ def card_text(card: Mapping[str, Any], name: str) -> str:
         "",
         "## Settings",
         "",
-        f"- preset `{training['preset']}`, {training['settings']['train']['epochs']} epochs, seed "
-        f"{training['seed']}; all settings are in run.json",
+        f"- preset `{training['preset']}`, {training['settings']['train']['epochs']} epochs at most, seed "
+        f"{training['seed']}; all settings, and after which epoch each stream ended, are in run.json",
         "- how long it took: times.json",
         "",
         "## Warnings",

@@ -152,20 +152,18 @@ class _Group:
         """Train these members side by side; what came of those that did not fail."""
         epochs = self._running[numbers[0]].member.config.train.epochs
         left = list(numbers)
-        while left:
-            at = {number: self._running[number].record.epoch for number in left}
-            if min(at.values()) >= epochs:
-                break
+        while under_way := [number for number in left if not self._running[number].record.done]:
+            at = {number: self._running[number].record.epoch for number in under_way}
             # Those that are behind go first, until they are where others stopped.
-            front = [number for number in left if at[number] == min(at.values())]
+            front = [number for number in under_way if at[number] == min(at.values())]
             until = min([epoch for epoch in at.values() if epoch > min(at.values())] + [epochs])
             dead = self._advance(front, until)
             left = [number for number in left if number not in dead]
         return {number: self._finish(self._running[number]) for number in left}
 
     def _advance(self, numbers: Sequence[int], until: int) -> set[int]:
-        """Train members that are at the same epoch up to epoch ``until``, or until one of them fails; those
-        that failed."""
+        """Train members that are at the same epoch up to epoch ``until``, or until one of them fails or has
+        been trained enough; those that failed."""
         running = [self._running[number] for number in numbers]
         engine = self._engine(running)
         assert self._features is not None, "only where there is something left to train"
@@ -175,7 +173,7 @@ class _Group:
         dead: set[int] = set()
         epoch = running[0].record.epoch
         with closing(feed.batches(epoch, until)) as batches:
-            while epoch < until and not dead:
+            while epoch < until and not dead and not any(one.record.done for one in running):
                 found = _epoch(engine, batches, feed.steps, epoch)
                 for place, (number, metrics) in enumerate(zip(numbers, found, strict=True)):
                     if not self._note(number, engine, place, metrics):

@@ -19,6 +19,7 @@ from dgam.core.files import atomic_write
 from dgam.data.dataset import SnippetDataset
 from dgam.model.networks import DGAM, ModelShape
 from dgam.training.checkpoint import load_tensors, save_model, save_tensors
+from dgam.training.ending import EPOCHS, Ending
 
 Validate = Callable[[DGAM], float]
 
@@ -61,6 +62,8 @@ class Record:
         self._shape = shape
         self._stream = dataset.stream
         self._settings: TrainSettings = config.train
+        self._ending = Ending(dataset.labels, config.loss, config.train)
+        self._foreground: list[float] = []  # L_fg of the last epochs
         self._identity = _identity(dataset, config, seed)
         self._best: tuple[int, float] | None = None
         self._lines: list[str] = []
@@ -68,8 +71,8 @@ class Record:
 
     @property
     def done(self) -> bool:
-        """Whether all epochs are behind us."""
-        return self.epoch >= self._settings.epochs
+        """Whether training is over: all epochs are behind us, or enough of them."""
+        return self._ending.reached(self.epoch, self._foreground)
 
     def resume(self) -> dict[str, Tensor] | None:
         """The state in the newest checkpoint, and the metrics cut off after it; None where there is none.
@@ -89,6 +92,7 @@ class Record:
             best = facts.get("best")
             self.epoch = int(facts["epoch"])
             self._best = (int(best[0]), float(best[1])) if best else None
+            self._foreground = [float(value) for value in facts.get("foreground", [])]
         _keep_lines_before(self._out / "metrics.jsonl", self.epoch)
         return state
 
@@ -122,6 +126,7 @@ class Record:
             raise
         self.epoch += 1
         self.metrics = dict(metrics)
+        self._foreground = [*self._foreground, metrics["fg"]][-EPOCHS:]
         if score is not None and (self.epoch % settings.select_every == 0 or self.done):
             self.metrics["selection"] = score()
             if self._best is None or self.metrics["selection"] > self._best[1]:
@@ -133,7 +138,12 @@ class Record:
         if due or time.monotonic() - self._written > _PAUSE:
             self._write_lines()
         if due:
-            facts = {"identity": self._identity, "epoch": self.epoch, "best": self._best}
+            facts = {
+                "identity": self._identity,
+                "epoch": self.epoch,
+                "best": self._best,
+                "foreground": self._foreground,
+            }
             save_tensors(self._out / "checkpoint.safetensors", state(), facts)
 
     def finish(self, weights: Mapping[str, Tensor]) -> Trained:
