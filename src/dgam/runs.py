@@ -28,6 +28,7 @@ from dgam.model.losses import foreground_loss, label_targets, pool
 from dgam.model.networks import DGAM
 from dgam.training.many import Member, refuse_shared_folders
 from dgam.training.many import train_many as train_members
+from dgam.training.precision import settled
 from dgam.training.trainer import STREAM_FILES, Trained, train_stream
 
 _HELD_OUT = 3  # keeps the draw of held-out videos apart from other draws of the same seed
@@ -63,7 +64,7 @@ def train(
     is not usable, and where another process is training into this folder.
     """
     device = usable_device(device)
-    order = _Order.checked(features, labels, out, config or load_config(), seed, streams)
+    order = _Order.checked(features, labels, out, settled(config or load_config(), device), seed, streams)
     if (test is None) != (order.config.train.select != "test-map"):
         raise InputError(
             "train.select=test-map needs the test features and annotations, and only it does. "
@@ -125,7 +126,7 @@ def train_many(
         _each("features", features, count),
         _each("labels", labels, count),
         outs,
-        _each("configs", configs, count),
+        [settled(config, device) for config in _each("configs", configs, count)],
         _each("seeds", seeds, count),
     )
     orders = [_Order.checked(*own, streams) for own in zip(*each, strict=True)]

@@ -158,8 +158,9 @@ class TrainSettings(_Section):
     ema: Momentum = 0.0
     """Decay per step of the moving average of weights that is used for localising; 0: the weights
     themselves."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the networks; weights, losses and optimiser stay float32."""
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    """Arithmetic of the networks; weights, losses and optimiser stay float32. auto: bfloat16 on a GPU that
+    has it, float32 elsewhere; a run's own settings say which it was."""
     resident_gib: NonNegative | None = None
     """GiB of training features kept on the device; more are read while training, with the same results. By
     default half of its free memory."""

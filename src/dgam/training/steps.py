@@ -45,11 +45,12 @@ def step_for(
     precision: torch.dtype,
     like: Tensor,
 ) -> Step:
-    """The kernels' where they have it: on a GPU like an H100 in bfloat16, with one sample and a generative
-    part, in layers no wider than the paper's. ``like`` is a parameter."""
+    """The kernels' where they have it: on NVIDIA's GPUs like an H100 in bfloat16, with one sample and a
+    generative part, in layers no wider than the paper's. ``like`` is a parameter."""
     form = settings[0]
     if (
         like.is_cuda
+        and torch.version.hip is None
         and torch.cuda.get_device_capability(like.device)[0] in _MAJORS
         and like.dtype == torch.float32
         and precision == torch.bfloat16
