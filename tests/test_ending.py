@@ -31,6 +31,7 @@ SMALL = (
     "train.checkpoint_every=3",
     "train.lr=0.05",
     "train.until=0.5",
+    "train.least_steps=0",
     "loss.warmup_epochs=2",
     "model.attention_hidden=8",
     "model.cvae_hidden=8",
@@ -93,6 +94,29 @@ def test_the_last_epochs_count_and_neither_warm_up_nor_the_last_epoch_is_passed(
     assert not alone.reached(4, [0.0] * EPOCHS), "an ablation differs in nothing else"
     assert alone.reached(5, [0.0] * EPOCHS)
     assert not ending(np.eye(2, dtype=np.float32), "train.until=0").reached(39, [0.0] * EPOCHS)
+
+
+@pytest.mark.parametrize(
+    ("videos", "batch", "drop_last", "epochs"),
+    [
+        (10, 4, "false", 7),
+        (10, 4, "true", 10),
+        (10, 32, "false", 20),
+        (3, 4, "true", 20),
+        (400, 4, "false", 3),
+    ],
+)
+def test_few_videos_need_more_epochs_for_as_many_steps(
+    videos: int, batch: int, drop_last: str, epochs: int
+) -> None:
+    own = ending(
+        np.eye(2, dtype=np.float32)[np.arange(videos) % 2],
+        "train.least_steps=20",
+        "loss.warmup_epochs=3",
+        f"train.batch={batch}",
+        f"train.drop_last={drop_last}",
+    )
+    assert [own.reached(epoch, [0.0] * EPOCHS) for epoch in (epochs - 1, epochs)] == [False, True]
 
 
 def test_training_ends_early_with_the_weights_of_a_training_of_that_length(tmp_path: Path) -> None:

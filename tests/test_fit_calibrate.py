@@ -309,7 +309,7 @@ def test_warnings_about_a_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("videos", "epochs", "warmup"), [(10, 420, 105), (64, 210, 52), (200, 60, 15), (4000, 60, 15)]
+    ("videos", "epochs", "warmup"), [(10, 420, 35), (64, 210, 18), (200, 60, 5), (4000, 60, 5)]
 )
 def test_few_videos_get_more_epochs(videos: int, epochs: int, warmup: int) -> None:
     config = with_enough_steps(load_config(), videos)

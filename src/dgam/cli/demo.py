@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dgam.features.source import FeatureSource
 
 # Two thirds of the default preset's training, in the time that somebody waits.
-SETTINGS = ("train.epochs=40", "loss.warmup_epochs=10")
+SETTINGS = ("train.epochs=40",)
 SYSTEMS = {"without": ("loss.gamma1=0",), "with": ()}
 TIOU = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 PICTURES = 3

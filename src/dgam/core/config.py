@@ -131,7 +131,11 @@ class TrainSettings(_Section):
     until: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Ends a stream's training before ``epochs``, once no more than this share of its labels is left
     unexplained: where L_fg, over three epochs, stands between its least possible value (0) and that of a
-    classifier that knows nothing (1). Not before ``loss.warmup_epochs``. 0: after all epochs."""
+    classifier that knows nothing (1). Not before ``least_steps`` and ``loss.warmup_epochs``. 0: after all
+    epochs."""
+    least_steps: Annotated[int, Field(ge=0)] = 100
+    """Batches that a training sees at least before ``until`` ends it: attention needs some when the labels of
+    a few videos are soon explained."""
     batch: Count = 32
     """Videos in a batch."""
     drop_last: bool = False

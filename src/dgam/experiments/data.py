@@ -31,7 +31,7 @@ from dgam.features.source import FeatureSource
 SIMULATION: Mapping[str, Any] = {"train": 200, "test": 100}
 """Knobs of ``--data sim``: the simulated benchmark with half of its test videos."""
 SIMULATION_PRESET = "default"
-SIMULATION_SETTINGS = ("train.epochs=40", "loss.warmup_epochs=10")
+SIMULATION_SETTINGS = ("train.epochs=40",)
 """How ``--data sim`` trains: two thirds of the default preset's schedule."""
 
 

@@ -21,14 +21,15 @@ class Ending:
     L_fg is at best the entropy of its targets, as a video with two labels can be sure of neither; a
     classifier that knows nothing makes it log(C + 1). What is between the two is still to be explained, a
     share from 0 to 1, and training ends when that has fallen to ``train.until``, but not before
-    ``loss.warmup_epochs`` are over.
+    ``train.least_steps`` are done and ``loss.warmup_epochs`` are over.
     """
 
     def __init__(self, labels: NDArray[np.float32], loss: LossSettings, train: TrainSettings) -> None:
         self._train = train
-        # Without the generative part too: attention needs some epochs after the labels are explained, and an
-        # ablation is to differ in nothing else.
-        self._least = loss.warmup_epochs
+        videos = len(labels)
+        steps = videos // train.batch if train.drop_last else math.ceil(videos / train.batch)
+        # Without the generative part too: an ablation is to differ in nothing else.
+        self._least = max(loss.warmup_epochs, math.ceil(train.least_steps / max(1, steps)))
         count = np.maximum(labels.sum(axis=1), 1)  # a video without actions has the background's label
         weight = count if loss.multilabel == "sum" else np.ones_like(count)
         self._best = float(np.mean(weight * np.log(count)))
