@@ -43,6 +43,14 @@ def test_images_that_cannot_be(first: NDArray[np.uint8], second: NDArray[np.uint
         flow(first, second)
 
 
+def test_a_gpu_takes_the_kernels_where_they_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow_module, "_why_no_triton", lambda device: None)
+    assert choose_method(device="cuda:1") == "triton"
+    assert choose_method(device="cuda:1", gamma=0.1) == "torch"
+    monkeypatch.setattr(flow_module, "_why_no_triton", lambda device: "no compiler")
+    assert choose_method(device="cuda:1") == "torch"
+
+
 def test_methods_that_are_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         InputError, match="unknown flow method 'farneback'; there are auto, llvm, triton, torch, opencv"
