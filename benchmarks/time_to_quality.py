@@ -65,7 +65,7 @@ def main() -> None:
         if target.exists():
             continue
         data = Path(given.data.format(seed=seed))
-        # Streams that ended apart could not be looked at together, and the reference is to be seen to its end.
+        # Streams that end apart cannot be looked at together, and the reference is to be seen to its end.
         looking = ("train.select=held-out", f"train.select_every={given.every}", "train.until=0")
         curve = measure(data, seed, dgam.load_config(given.preset, overrides=[*given.set, *looking]))
         target.parent.mkdir(parents=True, exist_ok=True)
