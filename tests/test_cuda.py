@@ -191,7 +191,7 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(tmp_path: Path, precision:
 
 def test_streams_are_trained_as_one_model_and_found_as_on_a_cpu(tmp_path: Path) -> None:
     features = source()
-    settings = load_config(overrides=[*SMALL, "train.epochs=6"])
+    settings = load_config(overrides=[*SMALL, "train.epochs=6", "train.precision=float32"])
     run = dgam.train(features, LABELS, tmp_path / "run", config=settings, seed=1, device="cuda")
     for stream in STREAMS:
         data = SnippetDataset(features, LABELS, stream, snippets=16, seed=1)

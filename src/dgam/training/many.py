@@ -20,6 +20,7 @@ from dgam.training.engine import Batch
 from dgam.training.ensemble_engine import EnsembleEngine
 from dgam.training.feed import Feed
 from dgam.training.members import FORM
+from dgam.training.precision import settled
 from dgam.training.record import Diverged, Record, Trained, Validate
 from dgam.training.resident import Resident, Scaled, Streamed, free_memory, place_features
 from dgam.training.trainer import (
@@ -90,6 +91,7 @@ def train_many(
     being finite is left where it is, the others are finished, and then it is raised.
     """
     refuse_shared_folders([member.out for member in members])
+    members = [replace(member, config=settled(member.config, device)) for member in members]
     for member in members:
         _record(member).resume()  # one of another training must not be found after hours of work on others
     on, results, failures = torch.device(device), dict[int, Trained](), list[str]()

@@ -18,6 +18,7 @@ from dgam.data.dataset import SnippetDataset
 from dgam.model.networks import DGAM, ModelShape
 from dgam.training.engine import Batch, Engine
 from dgam.training.feed import Feed
+from dgam.training.precision import settled
 from dgam.training.record import STREAM_FILES, Record, Trained, Validate
 from dgam.training.resident import Scaled, place_features
 
@@ -60,7 +61,7 @@ def train_stream(
     told of every epoch. Raises InputError for a checkpoint of another training, and where a loss stops being
     finite.
     """
-    on, own_seed = torch.device(device), stream_seed(seed, dataset.stream)
+    on, own_seed, config = torch.device(device), stream_seed(seed, dataset.stream), settled(config, device)
     record = Record(out, dataset, config, seed, shape_of(dataset, config))
     state = record.resume()
     model = new_model(dataset, config, own_seed)
