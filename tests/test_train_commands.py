@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,23 @@ def run(sim: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def models(run: Path) -> dict[str, bytes]:
     """All files of a run but run.json, which names the file of labels."""
     return {name: data for name, data in tree_bytes(run).items() if name != "run.json"}
+
+
+def test_the_bar_is_full_where_training_ended_early(
+    sim: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[float] = []
+
+    @contextmanager
+    def track(description: str, total: float) -> Iterator[Callable[..., None]]:
+        steps.append(-total)
+        yield lambda step=1, **shown: steps.append(step)
+
+    monkeypatch.setattr("dgam.cli.train.track", track)
+    early = ["--set", "train.until=0.99", "--set", "train.least_steps=0", "--set", "train.epochs=50"]
+    assert train(sim, tmp_path / "run", *early) == 0
+    assert 2 < len(steps) < 100, "of fifty epochs of two streams"
+    assert sum(steps) == 0
 
 
 # The agreed calls.

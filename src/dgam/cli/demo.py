@@ -85,12 +85,17 @@ def show(
 
 def _train(features: FeatureSource, labels: Any, out: Path, overrides: tuple[str, ...], seed: int) -> Run:
     config = dgam.load_config(overrides=overrides)
-    with track("training", total=config.train.epochs * len(features.streams)) as advance:
+    left = config.train.epochs * len(features.streams)
+    with track("training", total=left) as advance:
 
         def on_epoch(stream: str, epoch: int, losses: dict[str, float]) -> None:
+            nonlocal left
+            left -= 1
             advance(1, stream=stream, loss=losses["total"])
 
-        return dgam.train(features, labels, out, config=config, seed=seed, on_epoch=on_epoch)
+        run = dgam.train(features, labels, out, config=config, seed=seed, on_epoch=on_epoch)
+        advance(left)  # a stream may end before its last epoch
+        return run
 
 
 def _show_tables(results: Mapping[str, Any], statistics: Mapping[str, Any]) -> None:

@@ -82,13 +82,15 @@ def train(
     chosen = only_subset(chosen, subset, labels)
     test = _test_data(test_features, test_ground_truth, reading, parts)
     streams = reading.streams or tuple(source.streams)
-    began = time.monotonic()
+    began, left = time.monotonic(), config.train.epochs * len(streams)
     with (
-        track("training", total=config.train.epochs * len(streams)) as advance,
+        track("training", total=left) as advance,
         _board(out, tensorboard) as log,
     ):
 
         def on_epoch(stream: str, epoch: int, losses: dict[str, float]) -> None:
+            nonlocal left
+            left -= 1
             advance(1, stream=stream, epoch=epoch, loss=losses["total"])
             log(stream, epoch, losses)
 
@@ -106,6 +108,7 @@ def train(
             on_problem=on_problem,
             on_epoch=on_epoch,
         )
+        advance(left)  # a stream may end before its last epoch, or go on from a checkpoint
     print(
         f"{out}: trained {', '.join(run.streams)} on {run.videos} videos, {len(run.classes)} classes, "
         f"in {time.monotonic() - began:.0f} s; {run.selection}."
