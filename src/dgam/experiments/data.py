@@ -32,7 +32,7 @@ SIMULATION: Mapping[str, Any] = {"train": 200, "test": 100}
 """Knobs of ``--data sim``: the simulated benchmark with half of its test videos."""
 SIMULATION_PRESET = "default"
 SIMULATION_SETTINGS = ("train.epochs=40",)
-"""How ``--data sim`` trains: two thirds of the default preset's schedule."""
+"""How ``--data sim`` trains: two thirds of the default preset's epochs, at most."""
 
 
 @dataclass(frozen=True)
