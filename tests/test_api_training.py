@@ -71,7 +71,7 @@ def test_labels_without_any_label_are_refused(tmp_path: Path) -> None:
 
 def test_restart_begins_anew(tmp_path: Path) -> None:
     first = weights(train(tmp_path / "run"))
-    with pytest.raises(InputError, match=r"belongs to another training \(its loss differ\).*--restart"):
+    with pytest.raises(InputError, match=r"belongs to another training \(its loss.alpha differ\).*--restart"):
         train(tmp_path / "run", "loss.alpha=0.5")
     again = train(tmp_path / "run", "loss.alpha=0.5", restart=True)
     assert weights(again) == weights(train(tmp_path / "other", "loss.alpha=0.5")) != first

@@ -113,7 +113,9 @@ def test_a_checkpoint_from_before_the_setting_is_gone_on_from(tmp_path: Path) ->
         tensors, facts = load_tensors(file)
         assert facts["identity"]["model"].pop("attention_kernel") == 1
         save_tensors(file, tensors, facts)
-    with pytest.raises(InputError, match=r"belongs to another training \(its model differ\)"):
+    with pytest.raises(
+        InputError, match=r"belongs to another training \(its model.attention_kernel differ\)"
+    ):
         tiny_data.train(cut, "train.epochs=6", "model.attention_kernel=3")
     again = tiny_data.train(cut, "train.epochs=6")
     assert tiny_data.weights(again) == tiny_data.weights(whole)

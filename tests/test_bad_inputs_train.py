@@ -177,7 +177,7 @@ BAD_TRAIN: list[tuple[str, Make, str]] = [
     (
         "TRAIN --labels LABELS --subset train --out RUN SMALL --set loss.alpha=0.5",
         copy_run(lambda run: None),
-        "RUN/rgb/checkpoint.safetensors: belongs to another training (its loss differ). Choose another "
+        "RUN/rgb/checkpoint.safetensors: belongs to another training (its loss.alpha differ). Choose another "
         "--out, or pass --restart to overwrite it.",
     ),
     (

@@ -158,8 +158,13 @@ def test_metrics_are_one_json_object_per_epoch(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
-    with pytest.raises(InputError, match=r"belongs to another training \(its loss differ\).*--restart"):
+    with pytest.raises(
+        InputError, match=r"belongs to another training \(its loss.gamma1 differ\).*--restart"
+    ):
         train_stream(dataset(), config("loss.gamma1=2"), tmp_path, seed=0)
+    changes = ("loss.gamma1=2", "loss.beta=2", "model.r=3", "train.lr=0.5", "train.batch=2")
+    with pytest.raises(InputError, match=r"its loss.beta, loss.gamma1, model.r, seed and 2 more differ\)"):
+        train_stream(dataset(), config(*changes), tmp_path, seed=1)
     with pytest.raises(InputError, match="its seed differ"):
         train_stream(dataset(1), config(), tmp_path, seed=1)
 

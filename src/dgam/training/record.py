@@ -33,6 +33,7 @@ _SECTIONS = {"model": ModelSettings(), "loss": LossSettings(), "train": TrainSet
 
 
 _PAUSE = 0.5  # seconds between two writings of the log
+_TOLD = 4  # differences between two trainings that are named
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,12 @@ class Record:
         checkpoint, state = self._out / "checkpoint.safetensors", None
         if checkpoint.exists():
             state, facts = load_tensors(checkpoint)
-            known = _with_defaults(facts.get("identity", {}))
-            changed = sorted(key for key in self._identity if known.get(key) != self._identity[key])
+            changed = _differing(_with_defaults(facts.get("identity", {})), self._identity)
             if changed:
+                more = f" and {len(changed) - _TOLD} more" if len(changed) > _TOLD else ""
                 raise InputError(
-                    f"{checkpoint}: belongs to another training (its {', '.join(changed)} differ). "
+                    f"{checkpoint}: belongs to another training "
+                    f"(its {', '.join(changed[:_TOLD])}{more} differ). "
                     "Choose another --out, or pass --restart to overwrite it."
                 )
             best = facts.get("best")
@@ -186,6 +188,18 @@ def _identity(dataset: SnippetDataset, config: Config, seed: int) -> dict[str, A
         "loss": config.loss.model_dump(mode="json"),
         "train": config.train.model_dump(mode="json", exclude=_FREE),
     }
+
+
+def _differing(known: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """What differs, sorted; of a section of settings, which of them do."""
+    found = []
+    for key, value in own.items():
+        theirs = known.get(key)
+        if isinstance(value, dict) and isinstance(theirs, dict):
+            found += [f"{key}.{name}" for name in {**theirs, **value} if theirs.get(name) != value.get(name)]
+        elif theirs != value:
+            found.append(key)
+    return sorted(found)
 
 
 def _with_defaults(identity: Mapping[str, Any]) -> dict[str, Any]:
